@@ -1,0 +1,123 @@
+// Package limits holds every bound of the service, so that what a hostile
+// registry, client or document can cost is read in one place. A parser and the
+// code that checks its result use the same constant.
+//
+// It refuses to be configurable: a limit that an operator may raise is a
+// setting of the package that enforces it, checked against the ceiling here.
+package limits
+
+import "time"
+
+// Request bodies of our own API and of the protocols we answer.
+const (
+	// RequestBody bounds a request body of our own API.
+	RequestBody = 1 << 20
+	// AdmissionBody bounds an AdmissionReview; Kubernetes sends objects of up
+	// to 1.5 MiB twice (object and oldObject).
+	AdmissionBody = 4 << 20
+	// LogEntryBody bounds POST /api/v2/log/entries.
+	LogEntryBody = 1 << 20
+	// TimestampQuery bounds an RFC 3161 request; the largest honest one is
+	// below 200 bytes.
+	TimestampQuery = 4 << 10
+	// JSONDepth bounds nesting of every JSON document we read.
+	JSONDepth = 64
+	// IdempotencyKey bounds the Idempotency-Key header, in bytes.
+	IdempotencyKey = 255
+	// PageDefault and PageMax bound list answers.
+	PageDefault = 50
+	PageMax     = 200
+	// Name bounds the name of a managed object.
+	Name = 128
+	// Annotations bounds the annotations of one signature, AnnotationBytes
+	// the sum of their keys and values.
+	Annotations     = 64
+	AnnotationBytes = 16 << 10
+)
+
+// What is read from a registry for one subject.
+const (
+	// Manifest bounds one manifest or index; the distribution specification
+	// asks registries to accept 4 MiB.
+	Manifest = 4 << 20
+	// Bundle bounds one stored bundle or envelope.
+	Bundle = 4 << 20
+	// ReferrersPage bounds one page of the referrers API.
+	ReferrersPage = 4 << 20
+	// ReferrersPages bounds how many pages are followed.
+	ReferrersPages = 8
+	// Referrers bounds the descriptors considered for one subject.
+	Referrers = 512
+	// Bundles bounds the bundles and signatures fetched for one subject.
+	Bundles = 64
+	// IndexChildren bounds the children of an index that are read or signed.
+	IndexChildren = 64
+	// RegistryResponseHeader bounds the headers of a registry's answer.
+	RegistryResponseHeader = 64 << 10
+	// TokenResponse bounds the answer of a registry's token server.
+	TokenResponse = 256 << 10
+	// Redirects bounds redirects on one registry request.
+	Redirects = 3
+	// Blob bounds one uploaded or fetched configuration or layer blob.
+	Blob = 4 << 20
+)
+
+// What one verification may do.
+const (
+	// Images bounds the images of one verify or admission request.
+	Images = 200
+	// Subjects bounds the subjects of one statement.
+	Subjects = 1024
+	// LogEntries bounds the log entries in one bundle.
+	LogEntries = 32
+	// Timestamps bounds the timestamps in one bundle.
+	Timestamps = 32
+	// Policies bounds the policies that are loaded, Requirements the
+	// requirements and authorities of one policy.
+	Policies     = 1024
+	Requirements = 64
+	// PolicyDepth bounds nesting of all, any and atLeast.
+	PolicyDepth = 8
+	// Pattern bounds one glob pattern, in bytes.
+	Pattern = 1024
+)
+
+// Time.
+const (
+	// RequestTimeout bounds one API request when the caller names no shorter.
+	RequestTimeout = 60 * time.Second
+	// VerifyTimeout is the default of a verification; VerifyTimeoutMax the
+	// most a caller may ask for.
+	VerifyTimeout    = 10 * time.Second
+	VerifyTimeoutMax = 30 * time.Second
+	// RegistryRequest bounds one request to a registry.
+	RegistryRequest = 15 * time.Second
+	// DialTimeout bounds a connection attempt to a registry.
+	DialTimeout = 5 * time.Second
+	// ClockSkew is how far a proven time may lie in the future.
+	ClockSkew = time.Minute
+)
+
+// Concurrency.
+const (
+	// RegistryRequests bounds parallel requests to one registry host.
+	RegistryRequests = 64
+	// VerifyParallel bounds images of one request judged at the same time.
+	VerifyParallel = 8
+	// SignParallel bounds signing sequences that run at the same time.
+	SignParallel = 512
+)
+
+// Log.
+const (
+	// LogEntry bounds one entry: a Tessera entry bundle holds 16-bit lengths.
+	LogEntry = 65535
+	// LogPushback bounds entries waiting to be integrated.
+	LogPushback = 4096
+	// CheckpointInterval is how often a new checkpoint is published when the
+	// log grew.
+	CheckpointInterval = 200 * time.Millisecond
+	// BatchMaxAge and BatchMaxSize bound how long an entry waits for company.
+	BatchMaxAge  = 20 * time.Millisecond
+	BatchMaxSize = 512
+)

@@ -1,0 +1,104 @@
+package policy
+
+// Code is a stable reason code. Codes are added, never renamed: scripts and
+// alert rules match them.
+type Code string
+
+// The vocabulary of reasons, one for every format and every caller.
+const (
+	RegistryNotTrusted    Code = "registry_not_trusted"
+	ImageNotFound         Code = "image_not_found"
+	RegistryUnavailable   Code = "registry_unavailable"
+	DigestMismatch        Code = "digest_mismatch"
+	AmbiguousManifest     Code = "ambiguous_manifest"
+	NoPolicy              Code = "no_policy"
+	PolicyError           Code = "policy_error"
+	NoSignature           Code = "no_signature"
+	SignatureInvalid      Code = "signature_invalid"
+	UntrustedKey          Code = "untrusted_key"
+	IdentityMismatch      Code = "identity_mismatch"
+	CertificateInvalid    Code = "certificate_invalid"
+	CertificateExpired    Code = "certificate_expired"
+	KeyRevoked            Code = "key_revoked"
+	KeyOutsideWindow      Code = "key_outside_window"
+	LogEntryMissing       Code = "log_entry_missing"
+	LogEntryMismatch      Code = "log_entry_mismatch"
+	InclusionProofInvalid Code = "inclusion_proof_invalid"
+	CheckpointInvalid     Code = "checkpoint_invalid"
+	TimestampMissing      Code = "timestamp_missing"
+	TimestampInvalid      Code = "timestamp_invalid"
+	AttestationMissing    Code = "attestation_missing"
+	PredicateTypeMismatch Code = "predicate_type_mismatch"
+	PredicateInvalid      Code = "predicate_invalid"
+	ConditionFalse        Code = "condition_false"
+	ConditionError        Code = "condition_error"
+	BuilderMismatch       Code = "builder_mismatch"
+	SourceMismatch        Code = "source_mismatch"
+	BuildLevelTooLow      Code = "build_level_too_low"
+	AttestationTooOld     Code = "attestation_too_old"
+	ThresholdNotMet       Code = "threshold_not_met"
+	SubjectMismatch       Code = "subject_mismatch"
+	LayoutNotSatisfied    Code = "layout_not_satisfied"
+	LimitExceeded         Code = "limit_exceeded"
+	DeadlineExceeded      Code = "deadline_exceeded"
+	DeniedByPolicy        Code = "denied_by_policy"
+	// Excepted is a passing reason: an exception applied.
+	Excepted Code = "excepted"
+)
+
+// Verdict is the outcome of a question. The zero value is not a verdict and
+// must never be answered.
+type Verdict string
+
+// The two verdicts.
+const (
+	Passed Verdict = "PASSED"
+	Failed Verdict = "FAILED"
+)
+
+// Reason says why. Message is for a person: it names what was looked for and
+// what to do, and carries no bytes from the image's publisher but digests.
+type Reason struct {
+	Code        Code   `json:"code"`
+	Message     string `json:"message"`
+	Policy      string `json:"policy,omitempty"`
+	Requirement string `json:"requirement,omitempty"`
+}
+
+// Evidence is one accepted signature or attestation.
+type Evidence struct {
+	// Format is bundle, legacy or notation.
+	Format string `json:"format"`
+	// Digest is the subject it speaks of.
+	Digest string `json:"digest"`
+	// Authority is the policy's name of who signed.
+	Authority string `json:"authority"`
+	// Signer is the key id, or issuer and subject of a certificate.
+	Signer string `json:"signer"`
+	// LogIndex is the position in the log, if it is logged.
+	LogIndex *int64 `json:"logIndex,omitempty"`
+	// SignedAt is the proven time (RFC 3339), if there is one.
+	SignedAt      string `json:"signedAt,omitempty"`
+	PredicateType string `json:"predicateType,omitempty"`
+}
+
+// Fact is what the verifier established of one bundle under one authority of
+// one policy: either Evidence or a Reason why it does not count.
+type Fact struct {
+	// Authority is the policy's name of the authority it was judged under.
+	Authority string
+	// SignerID is the same for two signatures by the same public key or
+	// identity whatever authority name, key name or encoding they came under;
+	// thresholds count it once.
+	SignerID string
+	// Accepted reports whether the signature is valid, bound to the image and
+	// in time under this authority. Only then is Evidence set.
+	Accepted bool
+	Evidence Evidence
+	// Reason is why it was not accepted.
+	Reason Reason
+	// Statement is the verified in-toto statement, when there is one.
+	Statement []byte
+	// PredicateType is the verified statement's.
+	PredicateType string
+}

@@ -1,0 +1,217 @@
+// Package store keeps what must survive: managed objects, signing operations,
+// kept bundles, decisions, the audit chain and the log's leaf index. It offers
+// a few small interfaces with one implementation over SQLite (the embedded
+// default) and PostgreSQL; store/storetest is the suite both must pass.
+//
+// It knows nothing of what the bytes mean and judges nothing. A method that
+// returns nil has made its effect durable: it survives the process being
+// killed, and on storage that honours fsync also the machine. A method that
+// returns an error has had no effect, unless the error is the context's, in
+// which case the effect may have happened; callers repeat with the same
+// arguments, which every writing method allows.
+//
+// All implementations are safe for concurrent use.
+package store
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Errors of every interface.
+var (
+	// ErrNotFound: no such row.
+	ErrNotFound = errors.New("not found")
+	// ErrExists: a row of that name exists already.
+	ErrExists = errors.New("exists already")
+	// ErrStale: the row's revision is not the one named.
+	ErrStale = errors.New("changed since it was read")
+	// ErrUnavailable: the database cannot be reached or written; try again.
+	ErrUnavailable = errors.New("store unavailable")
+)
+
+// Page asks for at most Limit rows after the row that Cursor names. The zero
+// Cursor asks for the first page.
+type Page struct {
+	Limit  int
+	Cursor string
+}
+
+// Object is a managed object: a JSON document under a kind and a name.
+type Object struct {
+	Kind string
+	Name string
+	// Alias is a second unique name within the kind (a token's hash), or
+	// empty.
+	Alias string
+	// Revision starts at 1 and grows by 1 with each Put.
+	Revision  int64
+	Body      []byte
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// Objects keeps managed objects.
+type Objects interface {
+	// Get returns the object, or ErrNotFound.
+	Get(ctx context.Context, kind, name string) (Object, error)
+	// GetByAlias returns the object of that alias, or ErrNotFound.
+	GetByAlias(ctx context.Context, kind, alias string) (Object, error)
+	// List returns objects of a kind ordered by name, and the cursor of the
+	// next page or "".
+	List(ctx context.Context, kind string, page Page) ([]Object, string, error)
+	// Put writes o.Body and o.Alias. With o.Revision 0 it creates (ErrExists if there is
+	// one), else it replaces exactly that revision (ErrStale if it is another
+	// one, ErrNotFound if there is none). It returns the object as written.
+	Put(ctx context.Context, o Object) (Object, error)
+	// Delete removes exactly that revision; errors as Put.
+	Delete(ctx context.Context, kind, name string, revision int64) error
+	// Revision grows with every Put and Delete of any object. Equal values
+	// mean that no object changed in between.
+	Revision(ctx context.Context) (int64, error)
+}
+
+// Operation is one signing sequence and its result.
+type Operation struct {
+	// ID is a UUIDv7; it is also the id of the signature it makes.
+	ID string
+	// Kind is "signature" or "attestation".
+	Kind string
+	// Scope and IdempotencyKey name a retry: scope is the caller and the
+	// route. An empty key never matches.
+	Scope          string
+	IdempotencyKey string
+	// RequestHash is compared when the key is used again.
+	RequestHash []byte
+	// State is pending, running, done or failed.
+	State string
+	// Repository, Digest and Signer are what lists filter by.
+	Repository string
+	Digest     string
+	Signer     string
+	// PredicateType is empty for plain signatures.
+	PredicateType string
+	// Body is the caller's own document of progress.
+	Body []byte
+	// Result is the answer once State is done, or the problem once failed.
+	Result    []byte
+	CreatedAt time.Time
+	UpdatedAt time.Time
+}
+
+// OperationFilter selects operations; empty fields select all.
+type OperationFilter struct {
+	Kind          string
+	State         string
+	Repository    string
+	Digest        string
+	Signer        string
+	PredicateType string
+}
+
+// Operations keeps signing sequences.
+type Operations interface {
+	// Begin inserts op. If one with the same non-empty scope and idempotency
+	// key exists, that one is returned with existed true and nothing is
+	// written.
+	Begin(ctx context.Context, op Operation) (stored Operation, existed bool, err error)
+	// Update writes State, Body, Result and the filter fields of op.ID.
+	Update(ctx context.Context, op Operation) error
+	// Get returns an operation, or ErrNotFound.
+	Get(ctx context.Context, id string) (Operation, error)
+	// Find returns the operation of a scope and idempotency key, or
+	// ErrNotFound.
+	Find(ctx context.Context, scope, key string) (Operation, error)
+	// List returns operations, newest first.
+	List(ctx context.Context, filter OperationFilter, page Page) ([]Operation, string, error)
+}
+
+// Bundle is a kept bundle or legacy signature of one subject.
+type Bundle struct {
+	ID            string
+	Digest        string
+	Repository    string
+	Format        string
+	PredicateType string
+	KeyID         string
+	Signer        string
+	LogIndex      int64
+	// Operation is the operation that made it, or empty when it was found.
+	Operation string
+	// Body is the archive's own document, unique per Digest and Repository.
+	Body      []byte
+	CreatedAt time.Time
+}
+
+// Bundles keeps bundles by subject digest.
+type Bundles interface {
+	// Keep inserts b; a bundle with the same digest, repository and body is
+	// kept once.
+	Keep(ctx context.Context, b Bundle) error
+	// BySubject returns the bundles of a digest, oldest first, at most limit.
+	BySubject(ctx context.Context, digest string, limit int) ([]Bundle, error)
+}
+
+// Decision is one answered question.
+type Decision struct {
+	ID        string
+	Image     string
+	Digest    string
+	Verdict   string
+	Policy    string
+	Caller    string
+	Body      []byte
+	CreatedAt time.Time
+}
+
+// DecisionFilter selects decisions; empty fields select all.
+type DecisionFilter struct {
+	Verdict string
+	Digest  string
+	Image   string
+}
+
+// Decisions keeps answers.
+type Decisions interface {
+	// Add inserts decisions, all or none.
+	Add(ctx context.Context, ds ...Decision) error
+	// Get returns a decision, or ErrNotFound.
+	Get(ctx context.Context, id string) (Decision, error)
+	// List returns decisions, newest first.
+	List(ctx context.Context, filter DecisionFilter, page Page) ([]Decision, string, error)
+}
+
+// Link is one record of the audit chain.
+type Link struct {
+	// Sequence starts at 1 and has no gaps.
+	Sequence int64
+	Body     []byte
+	Hash     []byte
+}
+
+// Chain is the append-only, hash-chained audit journal.
+type Chain interface {
+	// Append calls next with the last link's sequence and hash (0 and nil at
+	// the start) and appends what it returns. Appends are serialised: no two
+	// links have the same predecessor. next may be called again when the
+	// transaction is repeated and must have no side effects.
+	Append(ctx context.Context, next func(sequence int64, previous []byte) (Link, error)) (Link, error)
+	// Read returns up to limit links after a sequence, in order.
+	Read(ctx context.Context, after int64, limit int) ([]Link, error)
+	// ReadBack returns up to limit links before a sequence, newest first; 0
+	// starts at the end.
+	ReadBack(ctx context.Context, before int64, limit int) ([]Link, error)
+}
+
+// Leaves is the log's index from leaf hash to position. It is a cache of the
+// log: rebuilt from it, never the other way round.
+type Leaves interface {
+	// Find returns the lowest position of a leaf hash.
+	Find(ctx context.Context, leafHash []byte) (index uint64, found bool, err error)
+	// Record stores the hashes of consecutive leaves from position first on.
+	// Positions already stored are passed over.
+	Record(ctx context.Context, first uint64, leafHashes [][]byte) error
+	// Size is the number of consecutive positions stored from 0 on.
+	Size(ctx context.Context) (uint64, error)
+}
