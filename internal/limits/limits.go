@@ -60,6 +60,25 @@ const (
 	Redirects = 3
 	// Blob bounds one uploaded or fetched configuration or layer blob.
 	Blob = 4 << 20
+	// AttachmentBytes bounds the sum of what is fetched as attachments of one
+	// subject.
+	AttachmentBytes = 32 << 20
+	// LegacySignatures bounds the layers of one .sig manifest; stock readers
+	// refuse more.
+	LegacySignatures = 1000
+	// Challenge bounds one WWW-Authenticate header.
+	Challenge = 4 << 10
+	// RegistryPatterns and RegistryMirrors bound one registry rule.
+	RegistryPatterns = 256
+	RegistryMirrors  = 8
+	// RegistryAttempts bounds how often one read is tried.
+	RegistryAttempts = 3
+	// AttachAttempts bounds how often a shared tag is rewritten when another
+	// writer was faster.
+	AttachAttempts = 8
+	// AttachmentsParallel bounds attachments of one subject fetched at the
+	// same time.
+	AttachmentsParallel = 8
 )
 
 // What one verification may do.
@@ -68,10 +87,16 @@ const (
 	Images = 200
 	// Subjects bounds the subjects of one statement.
 	Subjects = 1024
+	// SubjectDigests bounds the digests of one subject.
+	SubjectDigests = 32
+	// EnvelopeSignatures bounds the signatures of one envelope.
+	EnvelopeSignatures = 64
 	// LogEntries bounds the log entries in one bundle.
 	LogEntries = 32
 	// Timestamps bounds the timestamps in one bundle.
 	Timestamps = 32
+	// ProofHashes bounds one inclusion proof: a tree of 2^64 leaves needs 64.
+	ProofHashes = 64
 	// Policies bounds the policies that are loaded, Requirements the
 	// requirements and authorities of one policy.
 	Policies     = 1024
@@ -80,6 +105,11 @@ const (
 	PolicyDepth = 8
 	// Pattern bounds one glob pattern, in bytes.
 	Pattern = 1024
+	// PolicyDocument bounds one policy or grant, in bytes; YAML takes about a
+	// hundred times its size in memory while it is read.
+	PolicyDocument = 256 << 10
+	// Patterns bounds one list of patterns in a policy or a grant.
+	Patterns = 256
 )
 
 // Time.
@@ -92,6 +122,9 @@ const (
 	VerifyTimeoutMax = 30 * time.Second
 	// RegistryRequest bounds one request to a registry.
 	RegistryRequest = 15 * time.Second
+	// RegistryPause is how long a registry that could not be reached is asked
+	// only after its mirrors.
+	RegistryPause = 30 * time.Second
 	// DialTimeout bounds a connection attempt to a registry.
 	DialTimeout = 5 * time.Second
 	// ClockSkew is how far a proven time may lie in the future.

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -26,9 +28,28 @@ func Unmarshal(b []byte, v any) error {
 }
 
 // UnmarshalOpen decodes like Unmarshal but passes over unknown names. It is
-// for documents whose specification lets writers add fields.
+// for documents whose specification lets writers add fields. What v pointed to
+// is replaced, not merged into.
+//
+// An unknown name that a laxer reader would take for a field (it differs only
+// in case, `-` or `_`) is an error: encoding/json, which other consumers of the
+// same bytes use, matches names in any case and lets the last one win.
 func UnmarshalOpen(b []byte, v any) error {
-	return decode(b, v)
+	target := reflect.ValueOf(v)
+	if target.Kind() != reflect.Pointer || target.IsNil() {
+		return fmt.Errorf("%w: the target is not a pointer", ErrInvalid)
+	}
+	exact := reflect.New(target.Type().Elem())
+	if err := decode(b, exact.Interface()); err != nil {
+		return err
+	}
+	folded := reflect.New(target.Type().Elem())
+	err := json.Unmarshal(b, folded.Interface(), json.MatchCaseInsensitiveNames(true))
+	if err != nil || !reflect.DeepEqual(exact.Interface(), folded.Interface()) {
+		return fmt.Errorf("%w: a name differs from a known one only in case or punctuation", ErrInvalid)
+	}
+	target.Elem().Set(exact.Elem())
+	return nil
 }
 
 // Check reports whether b is one JSON value without duplicate names within the
@@ -52,6 +73,65 @@ func Check(b []byte) error {
 		}
 	}
 	return fmt.Errorf("%w: no value", ErrInvalid)
+}
+
+// NoNull reports the first null of a document that passed Check. Absent and
+// null are the same to most decoders and different to some, so a document of
+// ours or of a signer says neither by null. The values at the RFC 6901 pointers
+// in except are not looked into.
+func NoNull(b []byte, except ...string) error {
+	dec := jsontext.NewDecoder(bytes.NewReader(b))
+	for {
+		kind := dec.PeekKind()
+		if kind == jsontext.KindInvalid {
+			if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+				return fmt.Errorf("%w: at byte %d", ErrInvalid, dec.InputOffset())
+			}
+			return nil
+		}
+		if err := nextNotNull(dec, kind, except); err != nil {
+			return err
+		}
+	}
+}
+
+// nextNotNull reads one token. The pointer of a value is known only once it
+// was read, that of a member's value already by its name.
+func nextNotNull(dec *jsontext.Decoder, kind jsontext.Kind, except []string) error {
+	tok, err := dec.ReadToken()
+	if err != nil {
+		return fmt.Errorf("%w: at byte %d", ErrInvalid, dec.InputOffset())
+	}
+	at := string(dec.StackPointer())
+	if kind == jsontext.KindNull {
+		return &FieldError{Pointer: at, Problem: "is null"}
+	}
+	if holder, n := dec.StackIndex(dec.StackDepth()); holder == jsontext.KindBeginObject && n%2 == 1 &&
+		tok.Kind() == jsontext.KindString && slices.Contains(except, at) {
+		if err := dec.SkipValue(); err != nil {
+			return fmt.Errorf("%w: at byte %d", ErrInvalid, dec.InputOffset())
+		}
+	}
+	return nil
+}
+
+// Marshal encodes v without white space and with the names of maps in order,
+// so that equal values give equal bytes.
+func Marshal(v any) ([]byte, error) {
+	return json.Marshal(v, json.Deterministic(true))
+}
+
+// Canonical is the document in the JSON Canonicalization Scheme (RFC 8785).
+// Numbers become IEEE 754 doubles, as that scheme says.
+func Canonical(b []byte) ([]byte, error) {
+	if err := Check(b); err != nil {
+		return nil, err
+	}
+	v := jsontext.Value(bytes.Clone(b))
+	if err := v.Canonicalize(); err != nil {
+		return nil, fmt.Errorf("%w: has no canonical form", ErrInvalid)
+	}
+	return v, nil
 }
 
 func decode(b []byte, v any, opts ...json.Options) error {

@@ -1,0 +1,105 @@
+package attest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+
+	bundlepb "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/countersign/countersign/internal/strictjson"
+)
+
+// unmarshalProto decodes a bundle and then asks whether what was read is all
+// that the document says. protojson is a lax reader: it takes two spellings of
+// every name, four of base64, numbers or strings, and null for absent. A
+// document whose canonical form says something else than the document is
+// refused, so that no reader of the same bytes can come to another bundle.
+func unmarshalProto(raw []byte) (*bundlepb.Bundle, error) {
+	if err := strictjson.Check(raw); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
+	}
+	message := new(bundlepb.Bundle)
+	if err := protojson.Unmarshal(raw, message); err != nil {
+		// The library's text quotes the document; the place is enough.
+		return nil, fmt.Errorf("%w: not a bundle message", ErrBundle)
+	}
+	canonical, err := protojson.Marshal(message)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
+	}
+	said, err := withoutDefaults(raw)
+	if err != nil {
+		return nil, err
+	}
+	read, err := withoutDefaults(canonical)
+	if err != nil {
+		return nil, err
+	}
+	if !reflect.DeepEqual(said, read) {
+		return nil, fmt.Errorf("%w: not spelled as protobuf's JSON mapping spells it", ErrBundle)
+	}
+	return message, nil
+}
+
+// withoutDefaults is the document as a tree without members that hold
+// protobuf's default values, which writers may spell out or leave away, and
+// with numbers as strings, which the mapping writes 64-bit integers as. null
+// is kept: the mapping never writes it.
+func withoutDefaults(raw []byte) (any, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var tree any
+	if err := dec.Decode(&tree); err != nil {
+		return nil, fmt.Errorf("%w: malformed", ErrBundle)
+	}
+	return prune(tree), nil
+}
+
+func prune(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for k, member := range v {
+			if member = prune(member); isDefault(member) {
+				delete(v, k)
+			} else {
+				v[k] = member
+			}
+		}
+		return v
+	case []any:
+		for i := range v {
+			v[i] = prune(v[i])
+		}
+		return v
+	case json.Number:
+		return v.String()
+	default:
+		return v
+	}
+}
+
+func isDefault(v any) bool {
+	switch v := v.(type) {
+	case map[string]any:
+		return len(v) == 0
+	case []any:
+		return len(v) == 0
+	case string:
+		return v == "" || v == "0"
+	case bool:
+		return !v
+	default:
+		return false
+	}
+}
+
+func compactJSON(raw []byte) ([]byte, error) {
+	var b bytes.Buffer
+	if err := json.Compact(&b, raw); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
+	}
+	return b.Bytes(), nil
+}
