@@ -1,0 +1,85 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/countersign/countersign/store"
+	"github.com/countersign/countersign/store/storetest"
+)
+
+// BenchmarkOperationsParallel begins operations from 200 goroutines, as 200
+// concurrent sign calls do, and from one; `alone` gives each write its own
+// transaction, which is what the group saves.
+func BenchmarkOperationsParallel(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		callers int
+		alone   bool
+	}{
+		{"sqlite/callers=200/grouped", 200, false},
+		{"sqlite/callers=200/alone", 200, true},
+		{"sqlite/callers=1/grouped", 1, false},
+		{"sqlite/callers=1/alone", 1, true},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			db := newSQLite(b)
+			if c.alone {
+				store.Alone(db)
+			}
+			beginMany(b, db, c.callers)
+		})
+	}
+	b.Run("postgres/callers=200", func(b *testing.B) {
+		beginMany(b, storetest.OpenPostgres(b, storetest.Postgres(b)), 200)
+	})
+}
+
+func beginMany(b *testing.B, db *store.DB, callers int) {
+	body := make([]byte, 2000)
+	spread(b, callers, func(n int64) error {
+		_, _, err := db.Operations().Begin(context.Background(), store.Operation{
+			ID: fmt.Sprintf("%036d", n), Kind: "signature", Scope: "local ci", IdempotencyKey: fmt.Sprint(n),
+			State: "pending", Repository: "r", Digest: "d", Body: body,
+		})
+		return err
+	})
+}
+
+// BenchmarkChainParallel appends to the one chain from 200 goroutines.
+func BenchmarkChainParallel(b *testing.B) {
+	run := func(b *testing.B, db *store.DB) {
+		body := make([]byte, 500)
+		spread(b, 200, func(int64) error {
+			_, err := db.Chain().Append(context.Background(), func(n int64, _ []byte) (store.Link, error) {
+				return store.Link{Sequence: n + 1, Body: body, Hash: body[:32]}, nil
+			})
+			return err
+		})
+	}
+	b.Run("sqlite", func(b *testing.B) { run(b, newSQLite(b)) })
+	b.Run("postgres", func(b *testing.B) { run(b, storetest.OpenPostgres(b, storetest.Postgres(b))) })
+}
+
+// spread shares b.N calls between callers.
+func spread(b *testing.B, callers int, call func(n int64) error) {
+	b.Helper()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	b.ResetTimer()
+	for range callers {
+		wg.Go(func() {
+			for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+				if err := call(n); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
+}

@@ -1,0 +1,45 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+)
+
+// bundles implements Bundles.
+type bundles struct{ db *DB }
+
+const bundleColumns = `SELECT id, digest, repository, format, predicate_type, key_id, signer, log_index, operation,
+	body, created_at FROM bundles`
+
+func scanBundle(row scanner) (Bundle, error) {
+	var b Bundle
+	var created int64
+	err := row.Scan(&b.ID, &b.Digest, &b.Repository, &b.Format, &b.PredicateType, &b.KeyID, &b.Signer, &b.LogIndex,
+		&b.Operation, &b.Body, &created)
+	b.Body, b.CreatedAt = given(b.Body), toTime(created)
+	return b, err
+}
+
+func (b bundles) Keep(ctx context.Context, bundle Bundle) error {
+	bundle.Body, bundle.CreatedAt = kept(bundle.Body), orNow(bundle.CreatedAt)
+	hash := sha256.Sum256(bundle.Body)
+	_, err := write(ctx, b.db, b.db.update, "keeping a bundle", func(ctx context.Context, s session) (int64, error) {
+		return s.exec(ctx, `INSERT INTO bundles (id, digest, repository, format, predicate_type, key_id, signer,
+			log_index, operation, body, body_hash, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING`,
+			bundle.ID, bundle.Digest, bundle.Repository, bundle.Format, bundle.PredicateType, bundle.KeyID, bundle.Signer,
+			bundle.LogIndex, bundle.Operation, bundle.Body, hash[:], toInteger(bundle.CreatedAt))
+	})
+	return err
+}
+
+func (b bundles) BySubject(ctx context.Context, digest string, limit int) ([]Bundle, error) {
+	var w where
+	w.add("digest", "=", digest)
+	query, args := w.list(bundleColumns, "created_at, id", Page{Limit: limit}.size())
+	found, err := collect(ctx, b.db.read(), scanBundle, query, args...)
+	if err != nil {
+		return nil, b.db.mapError(ctx, "finding bundles", err)
+	}
+	return found, nil
+}

@@ -1,0 +1,123 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/ncruces/go-sqlite3"
+	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
+	"github.com/pressly/goose/v3"
+)
+
+// sqliteReaders bounds the read connections. Each holds its own page cache, and
+// a read takes microseconds, so a few serve many callers.
+const sqliteReaders = 8
+
+// OpenSQLite opens or makes the database file at path, readable by its owner
+// only, and brings its schema up to date. The file's directory must exist.
+//
+// One connection writes, in groups; others read beside it (write-ahead log).
+// Every commit is flushed to the disk (synchronous=FULL). One process at a time
+// may have the file open: a second would be correct but would not find the
+// first's group to join; keeping it out is the caller's lock.
+func OpenSQLite(ctx context.Context, path string) (*DB, error) {
+	if err := createPrivate(path); err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	writer, err := openSQLitePool(path, 1, url.Values{"_txlock": {"immediate"}})
+	if err != nil {
+		return nil, err
+	}
+	if err := migrate(ctx, goose.DialectSQLite3, "sqlite", writer); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), writer.Close())
+	}
+	readers, err := openSQLitePool(path, sqliteReaders, url.Values{"_pragma": {"query_only(on)"}})
+	if err != nil {
+		return nil, errors.Join(err, writer.Close())
+	}
+	g := newGroup(ctx, writer, sqlite{}, nil)
+	return &DB{
+		dialect: sqlite{},
+		pool:    readers,
+		update:  g,
+		chain:   g,
+		closers: []func() error{g.close, readers.Close, writer.Close},
+	}, nil
+}
+
+// createPrivate makes the database's files before SQLite would make them with
+// wider permissions, and makes a new name in the directory durable.
+func createPrivate(path string) error {
+	for _, name := range []string{path, path + "-shm"} {
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func openSQLitePool(path string, connections int, extra url.Values) (*sql.DB, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	values := url.Values{
+		// busy_timeout comes first: the pragmas after it may have to wait.
+		"_pragma": {"busy_timeout(10000)", "journal_mode(wal)", "synchronous(full)", "foreign_keys(on)"},
+		// The write-ahead log takes its permissions from the database file.
+		"modeof": {absolute},
+	}
+	for k, v := range extra {
+		values[k] = append(values[k], v...)
+	}
+	// SQLite decodes %20 but not the + that url.Values writes for a space.
+	query := strings.ReplaceAll(values.Encode(), "+", "%20")
+	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: absolute}).EscapedPath(), RawQuery: query}
+	pool, err := sql.Open("sqlite3", name.String())
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", path, err)
+	}
+	pool.SetMaxOpenConns(connections)
+	pool.SetMaxIdleConns(connections)
+	return pool, nil
+}
+
+// sqlite is the dialect of SQLite.
+type sqlite struct{}
+
+// rebind makes numbered parameters of $1: SQLite would take that for a name and
+// number names by first appearance.
+func (sqlite) rebind(query string) string { return strings.ReplaceAll(query, "$", "?") }
+
+func (sqlite) unavailable(err error) bool {
+	for _, code := range []sqlite3.ErrorCode{
+		sqlite3.BUSY, sqlite3.LOCKED, sqlite3.NOMEM, sqlite3.READONLY, sqlite3.IOERR,
+		sqlite3.FULL, sqlite3.CANTOPEN, sqlite3.PROTOCOL,
+	} {
+		if errors.Is(err, code) {
+			return true
+		}
+	}
+	return false
+}
+
+func (sqlite) duplicate(err error) bool {
+	return errors.Is(err, sqlite3.CONSTRAINT_UNIQUE) || errors.Is(err, sqlite3.CONSTRAINT_PRIMARYKEY)
+}
+
+// lockChain has nothing to do: a write transaction excludes all others.
+func (sqlite) lockChain(context.Context, session) error { return nil }

@@ -1,0 +1,11 @@
+//go:build !interop
+
+package storetest
+
+import "testing"
+
+func startPostgres(t testing.TB) string {
+	t.Helper()
+	t.Skipf("NOT RUN against PostgreSQL: `make interop` starts a server of its own, or set %s to a postgres:// URL", PostgresVariable)
+	return ""
+}
