@@ -1,0 +1,203 @@
+// Package archive keeps what verification works on and answers: bundles and
+// legacy signatures, found by the digest of their subject, and decisions with
+// the whole answer that was given.
+//
+// It judges nothing: an item kept here is as untrusted as one fetched from a
+// registry, and the verifier proves both alike. It refuses items without a
+// digest, a repository or content, and content beyond limits.Bundle.
+package archive
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/internal/clock"
+	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/internal/strictjson"
+	"github.com/countersign/countersign/store"
+)
+
+// Formats of an item.
+const (
+	// FormatBundle is a Sigstore bundle v0.3.
+	FormatBundle = "bundle"
+	// FormatLegacy is a simple signing payload with cosign's annotations.
+	FormatLegacy = "legacy"
+)
+
+// ErrItem is an item or decision that cannot be kept; the error says why.
+var ErrItem = errors.New("invalid archive item")
+
+// Config is what an Archive needs.
+type Config struct {
+	// Bundles and Decisions keep the rows. Required.
+	Bundles   store.Bundles
+	Decisions store.Decisions
+	// Clock dates what comes without a date; nil is the machine's clock.
+	Clock clock.Clock
+	// NewID names what comes without an id; nil makes a UUIDv7.
+	NewID func() string
+}
+
+// Archive is safe for concurrent use.
+type Archive struct {
+	bundles   store.Bundles
+	decisions store.Decisions
+	clock     clock.Clock
+	newID     func() string
+}
+
+// New makes an Archive.
+func New(c Config) *Archive {
+	a := &Archive{bundles: c.Bundles, decisions: c.Decisions, clock: c.Clock, newID: c.NewID}
+	if a.clock == nil {
+		a.clock = clock.System{}
+	}
+	if a.newID == nil {
+		a.newID = func() string { return uuid.Must(uuid.NewV7()).String() }
+	}
+	return a
+}
+
+// Item is one kept bundle or legacy signature.
+type Item struct {
+	// ID is a UUIDv7; empty lets Keep make one.
+	ID string
+	// Digest is the subject's.
+	Digest attest.Digest
+	// Repository is host/repository, without tag or digest.
+	Repository string
+	// Format is FormatBundle or FormatLegacy.
+	Format string
+	// PredicateType is empty for plain signatures.
+	PredicateType string
+	// KeyID and Signer name who signed, as the maker of the item knew it.
+	KeyID  string
+	Signer string
+	// LogIndex is the position in the log, nil without a log entry.
+	LogIndex *int64
+	// Operation is the signing operation that made it, or empty when found.
+	Operation string
+	// Bundle is the v0.3 JSON of FormatBundle, byte for byte.
+	Bundle []byte
+	// Legacy is the content of FormatLegacy.
+	Legacy *Legacy
+	// CreatedAt zero lets Keep fill it.
+	CreatedAt time.Time
+}
+
+// Legacy is a cosign `.sig` layer: its bytes and its annotations.
+type Legacy struct {
+	Payload     []byte            `json:"payload"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+// content is the kept form of an item. It holds neither id nor date: two items
+// of the same content are one.
+type content struct {
+	Bundle []byte  `json:"bundle,omitempty"`
+	Legacy *Legacy `json:"legacy,omitempty"`
+}
+
+// Keep keeps an item durably. The same content for the same digest and
+// repository is kept once, as it was first kept. Errors: ErrItem and those of
+// the store.
+func (a *Archive) Keep(ctx context.Context, item Item) error {
+	body, err := item.content()
+	if err != nil {
+		return err
+	}
+	row := store.Bundle{
+		ID: item.ID, Digest: item.Digest.String(), Repository: item.Repository, Format: item.Format,
+		PredicateType: item.PredicateType, KeyID: item.KeyID, Signer: item.Signer, LogIndex: -1,
+		Operation: item.Operation, Body: body, CreatedAt: item.CreatedAt,
+	}
+	if item.LogIndex != nil {
+		row.LogIndex = *item.LogIndex
+	}
+	if row.ID == "" {
+		row.ID = a.newID()
+	}
+	if row.CreatedAt.IsZero() {
+		row.CreatedAt = a.clock.Now()
+	}
+	return a.bundles.Keep(ctx, row)
+}
+
+func (i Item) content() ([]byte, error) {
+	if i.Digest.IsZero() || i.Repository == "" {
+		return nil, fmt.Errorf("%w: no digest or repository", ErrItem)
+	}
+	bundle := i.Format == FormatBundle && len(i.Bundle) > 0 && i.Legacy == nil
+	legacy := i.Format == FormatLegacy && i.Legacy != nil && len(i.Bundle) == 0
+	if !bundle && !legacy {
+		return nil, fmt.Errorf("%w: the content is not of format %q", ErrItem, i.Format)
+	}
+	if i.LogIndex != nil && *i.LogIndex < 0 {
+		return nil, fmt.Errorf("%w: negative log index", ErrItem)
+	}
+	body, err := json.Marshal(content{Bundle: i.Bundle, Legacy: i.Legacy})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrItem, err)
+	}
+	if len(body) > 2*limits.Bundle {
+		return nil, fmt.Errorf("%w: larger than a bundle may be", ErrItem)
+	}
+	return body, nil
+}
+
+// BySubject returns what is kept for a digest, in any repository, oldest first
+// and at most limit items.
+func (a *Archive) BySubject(ctx context.Context, digest attest.Digest, limit int) ([]Item, error) {
+	if digest.IsZero() {
+		return nil, fmt.Errorf("%w: no digest", ErrItem)
+	}
+	rows, err := a.bundles.BySubject(ctx, digest.String(), limit)
+	if err != nil {
+		return nil, err
+	}
+	items := make([]Item, 0, len(rows))
+	for _, row := range rows {
+		item, err := parseItem(row)
+		if err != nil {
+			return nil, fmt.Errorf("reading kept bundle %s: %w", row.ID, err)
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+func parseItem(row store.Bundle) (Item, error) {
+	digest, err := attest.ParseDigest(row.Digest)
+	if err != nil {
+		return Item{}, err
+	}
+	var c content
+	if err := strictjson.Unmarshal(row.Body, &c); err != nil {
+		return Item{}, err
+	}
+	item := Item{
+		ID: row.ID, Digest: digest, Repository: row.Repository, Format: row.Format,
+		PredicateType: row.PredicateType, KeyID: row.KeyID, Signer: row.Signer,
+		Operation: row.Operation, Bundle: c.Bundle, Legacy: c.Legacy, CreatedAt: row.CreatedAt,
+	}
+	if row.LogIndex >= 0 {
+		item.LogIndex = &row.LogIndex
+	}
+	return item, nil
+}
+
+// clone copies what a caller may change later.
+func (d Decision) clone() Decision {
+	d.Context = maps.Clone(d.Context)
+	d.Result = bytes.Clone(d.Result)
+	return d
+}
