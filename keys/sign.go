@@ -1,0 +1,246 @@
+package keys
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+)
+
+// Signature is what Sign made and which key made it.
+type Signature struct {
+	KeyName   string
+	KeyID     string
+	Version   int
+	Algorithm Algorithm
+	Public    crypto.PublicKey
+	// Bytes is ASN.1 DER for ECDSA, raw otherwise.
+	Bytes []byte
+}
+
+// slot is one key in memory.
+type slot struct {
+	// mu is held for reading while a signature is made and for writing while
+	// the key changes, so that a change is never acknowledged with a signature
+	// of the state before it still under way.
+	mu sync.RWMutex
+	// key and private are the key as of store revision seen; seen 0 is never.
+	key     Key
+	private crypto.Signer
+	seen    int64
+}
+
+// forget makes the next use read the store. mu is held for writing.
+func (s *slot) forget() { s.seen = 0 }
+
+// Sign signs message with the current version in FormBundle. Only an active
+// key with PurposeSign signs. Errors: ErrNotFound, ErrPurpose, ErrNotActive,
+// ErrSealed, or the store's when its state could not be asked.
+func (r *Ring) Sign(ctx context.Context, name string, message []byte) (Signature, error) {
+	return r.sign(ctx, name, FormBundle, message)
+}
+
+// SignLegacy is Sign in FormLegacy. ErrForm: the algorithm has none.
+func (r *Ring) SignLegacy(ctx context.Context, name string, message []byte) (Signature, error) {
+	return r.sign(ctx, name, FormLegacy, message)
+}
+
+func (r *Ring) sign(ctx context.Context, name string, form Form, message []byte) (Signature, error) {
+	if err := ctx.Err(); err != nil {
+		return Signature{}, err
+	}
+	s, err := r.fresh(ctx, name)
+	if err != nil {
+		return Signature{}, err
+	}
+	defer s.mu.RUnlock()
+	if s.key.Service() {
+		return Signature{}, fmt.Errorf("%w: %q does not sign for callers", ErrPurpose, name)
+	}
+	if s.key.State != Active {
+		return Signature{}, fmt.Errorf("%w: %q is %s", ErrNotActive, name, s.key.State)
+	}
+	signature, err := signForm(s.private, s.key.Algorithm, form, r.rand, message)
+	if err != nil {
+		return Signature{}, fmt.Errorf("signing with key %q: %w", name, err)
+	}
+	v := s.key.CurrentVersion()
+	return Signature{
+		KeyName: name, KeyID: v.KeyID, Version: v.Version, Algorithm: s.key.Algorithm,
+		Public: v.Public, Bytes: signature,
+	}, nil
+}
+
+// fresh returns the key's slot locked for reading and no older than the last
+// change made here, nor than Staleness for changes made elsewhere.
+func (r *Ring) fresh(ctx context.Context, name string) (*slot, error) {
+	for {
+		s, err := r.slot(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.ask(ctx); err != nil {
+			return nil, err
+		}
+		// Judged under the lock: waiting for it may have taken longer than the
+		// answer is good for.
+		s.mu.RLock()
+		if a := r.asked.Load(); s.seen != 0 && r.recent(a) && s.seen >= a.revision {
+			return s, nil
+		}
+		s.mu.RUnlock()
+		if err := r.reload(ctx, s, name); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// slot returns the slot of a key that exists.
+func (r *Ring) slot(ctx context.Context, name string) (*slot, error) {
+	r.mu.Lock()
+	s, ok := r.slots[name]
+	r.mu.Unlock()
+	if ok {
+		return s, nil
+	}
+	if _, err := r.read(ctx, name); err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok = r.slots[name]; !ok {
+		s = &slot{}
+		r.slots[name] = s
+	}
+	return s, nil
+}
+
+// ask makes r.asked recent; the store is asked at most once per Staleness.
+func (r *Ring) ask(ctx context.Context) error {
+	if r.recent(r.asked.Load()) {
+		return nil
+	}
+	r.asking.Lock()
+	defer r.asking.Unlock()
+	if r.recent(r.asked.Load()) {
+		return nil
+	}
+	// The time is taken before the question: an answer is as old as its
+	// question.
+	at := r.clock.Now()
+	revision, err := r.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	r.asked.Store(&answer{revision: revision, at: at})
+	return nil
+}
+
+func (r *Ring) recent(a *answer) bool {
+	if a == nil {
+		return false
+	}
+	age := r.clock.Now().Sub(a.at)
+	return age >= 0 && age < Staleness // a clock set back makes an answer old
+}
+
+// reload reads the key anew. The private key is unsealed only when the row
+// changed.
+func (r *Ring) reload(ctx context.Context, s *slot, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	revision, err := r.Revision(ctx)
+	if err != nil {
+		return err
+	}
+	rec, err := r.read(ctx, name)
+	if err != nil {
+		s.private, s.seen = nil, 0
+		return err
+	}
+	if s.private == nil || s.key.Revision != rec.Revision {
+		if err := r.fill(s, &rec); err != nil {
+			return err
+		}
+	}
+	s.seen = max(revision, 1)
+	return nil
+}
+
+func (r *Ring) fill(s *slot, rec *record) error {
+	s.private, s.seen = nil, 0
+	k, err := rec.key()
+	if err != nil {
+		return err
+	}
+	if v := rec.current(); v.State == Active {
+		if v.Sealed == nil {
+			return fmt.Errorf("%w: key %q has no private half", ErrSealed, rec.Name)
+		}
+		if s.private, err = r.master.open(v.Sealed, rec.place(v)); err != nil {
+			return err
+		}
+	}
+	s.key = k
+	return nil
+}
+
+// Signer returns a signer for a service key's current version. The private key
+// stays in this package. Service keys have no life cycle of their own: the
+// signer is good for as long as the process lives. ErrPurpose: the key signs
+// for callers.
+func (r *Ring) Signer(ctx context.Context, name string) (crypto.Signer, error) {
+	rec, err := r.read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if slices.Contains(rec.Purposes, PurposeSign) {
+		return nil, fmt.Errorf("%w: %q signs for callers", ErrPurpose, name)
+	}
+	v := rec.current()
+	if v.State != Active || v.Sealed == nil {
+		return nil, fmt.Errorf("%w: %q is %s", ErrNotActive, name, v.State)
+	}
+	private, err := r.master.open(v.Sealed, rec.place(v))
+	if err != nil {
+		return nil, err
+	}
+	return &serviceSigner{private: private}, nil
+}
+
+// serviceSigner hides the private key from type assertions and printing.
+type serviceSigner struct{ private crypto.Signer }
+
+// Public is a copy of the public half.
+func (s *serviceSigner) Public() crypto.PublicKey {
+	if pub, ok := s.private.Public().(ed25519.PublicKey); ok {
+		return slices.Clone(pub)
+	}
+	return s.private.Public()
+}
+
+// Sign signs a digest with the hash that opts names; SHA-1 and shorter are
+// refused.
+func (s *serviceSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if opts == nil {
+		return nil, errors.New("service keys sign with a named hash")
+	}
+	if _, pure := s.private.(ed25519.PrivateKey); !pure {
+		switch opts.HashFunc() {
+		case crypto.SHA256, crypto.SHA384, crypto.SHA512:
+		default:
+			return nil, errors.New("service keys sign SHA-256, SHA-384 or SHA-512 digests")
+		}
+	}
+	return s.private.Sign(rand, digest, opts)
+}
+
+// String hides the private key.
+func (s *serviceSigner) String() string { return "service signer" }
+
+// GoString hides the private key.
+func (s *serviceSigner) GoString() string { return s.String() }
