@@ -1,0 +1,230 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// Outcome is what a policy says of an image.
+type Outcome struct {
+	Verdict Verdict
+	// Reasons are the most telling reason of each requirement that failed;
+	// never empty when the verdict is FAILED, empty when it is PASSED.
+	Reasons []Reason
+	// Requirements are the policy's requirements in its order: the members of
+	// the outermost `all`, or else the one requirement there is.
+	Requirements []RequirementResult
+}
+
+// RequirementResult is what became of one requirement.
+type RequirementResult struct {
+	// Requirement describes it for a person.
+	Requirement string  `json:"requirement"`
+	Verdict     Verdict `json:"verdict"`
+	// Evidence is what it holds by; empty when it failed.
+	Evidence []Evidence `json:"evidence"`
+	// Reasons are why it failed, the nearest miss first, one per code.
+	Reasons []Reason `json:"reasons,omitempty"`
+}
+
+// Decide says whether the facts of one image satisfy the policy.
+//
+// Without an accepted fact the answer is FAILED, whatever the policy. A
+// signature requirement holds by an accepted fact of the authority it names
+// that has a SignerID. `all` and `any` hold by their members. `atLeast` holds
+// when n members can each be met by a signer of its own, so that two
+// signatures by one key, under whatever names, count once. Adding an accepted
+// fact never turns PASSED into FAILED, and a fact that was not accepted
+// changes reasons only. The order of facts matters to nothing but the order of
+// evidence.
+func (p *Policy) Decide(facts []Fact) Outcome {
+	if len(p.require.members) == 0 && p.require.authority == "" {
+		return Outcome{Verdict: Failed, Reasons: []Reason{{
+			Code: PolicyError, Message: "the policy requires nothing and so allows nothing", Policy: p.Name,
+		}}}
+	}
+	parts := []requirement{p.require}
+	if p.require.all {
+		parts = p.require.members
+	}
+	out := Outcome{Verdict: Passed}
+	for i := range parts {
+		result := p.result(&parts[i], facts)
+		if result.Verdict != Passed {
+			out.Verdict = Failed
+			out.Reasons = append(out.Reasons, result.Reasons[0])
+		}
+		out.Requirements = append(out.Requirements, result)
+	}
+	return out
+}
+
+func (p *Policy) result(q *requirement, facts []Fact) RequirementResult {
+	f := q.judge(facts)
+	r := RequirementResult{Requirement: q.text, Verdict: Failed, Evidence: []Evidence{}}
+	if f.holds {
+		r.Verdict = Passed
+		r.Evidence = append(r.Evidence, f.evidence...)
+		return r
+	}
+	for _, reason := range nearestFirst(f.reasons) {
+		reason.Policy, reason.Requirement = p.Name, q.text
+		r.Reasons = append(r.Reasons, reason)
+	}
+	return r
+}
+
+// finding is what became of a requirement within its policy.
+type finding struct {
+	holds bool
+	// signers are those by whom it holds; evidence is theirs.
+	signers  map[string]bool
+	evidence []Evidence
+	// reasons are why it does not hold; never empty then.
+	reasons []Reason
+}
+
+func (q *requirement) judge(facts []Fact) finding {
+	if q.authority != "" {
+		return q.judgeSignature(facts)
+	}
+	f := finding{signers: make(map[string]bool)}
+	var held []map[string]bool
+	for i := range q.members {
+		m := q.members[i].judge(facts)
+		if !m.holds {
+			f.reasons = append(f.reasons, m.reasons...)
+			continue
+		}
+		held = append(held, m.signers)
+		f.evidence = append(f.evidence, m.evidence...)
+		for s := range m.signers {
+			f.signers[s] = true
+		}
+	}
+	count := len(held)
+	if q.distinct {
+		count = distinct(held)
+	}
+	if f.holds = count >= q.need; f.holds {
+		f.reasons, f.evidence = nil, unique(f.evidence)
+		return f
+	}
+	if q.need > 1 && !q.all && count > 0 {
+		f.reasons = append(f.reasons, Reason{
+			Code:    ThresholdNotMet,
+			Message: fmt.Sprintf("%d of %d needed signers: %s", count, q.need, q.text),
+		})
+	}
+	f.evidence, f.signers = nil, nil
+	return f
+}
+
+func (q *requirement) judgeSignature(facts []Fact) finding {
+	f := finding{signers: make(map[string]bool)}
+	for i := range facts {
+		fact := &facts[i]
+		switch {
+		case fact.Authority != q.authority:
+		case !fact.Accepted && fact.Reason.Code == "":
+			f.reasons = append(f.reasons, Reason{Code: PolicyError, Message: "a signature was refused without a reason"})
+		case !fact.Accepted:
+			f.reasons = append(f.reasons, fact.Reason)
+		case fact.SignerID != "":
+			f.signers[fact.SignerID] = true
+			f.evidence = append(f.evidence, fact.Evidence)
+		}
+	}
+	if f.holds = len(f.signers) > 0; f.holds {
+		f.reasons = nil
+	} else if len(f.reasons) == 0 {
+		f.reasons = []Reason{{Code: NoSignature, Message: "no signature by " + q.authority + " was found: sign the image with its key"}}
+	}
+	return f
+}
+
+// distinct is the most members that can each be given a signer of their own: a
+// maximum bipartite matching by augmenting paths (Kuhn). Counting members
+// would count one signer twice; counting signers would count two signers of
+// one member twice.
+func distinct(members []map[string]bool) int {
+	owner := make(map[string]int)
+	var place func(m int, tried map[string]bool) bool
+	place = func(m int, tried map[string]bool) bool {
+		for s := range members[m] {
+			if tried[s] {
+				continue
+			}
+			tried[s] = true
+			if other, taken := owner[s]; !taken || place(other, tried) {
+				owner[s] = m
+				return true
+			}
+		}
+		return false
+	}
+	n := 0
+	for m := range members {
+		if place(m, make(map[string]bool)) {
+			n++
+		}
+	}
+	return n
+}
+
+// unique drops evidence that two members share.
+func unique(evidence []Evidence) []Evidence {
+	var kept []Evidence
+	for _, e := range evidence {
+		if !slices.ContainsFunc(kept, func(k Evidence) bool { return same(k, e) }) {
+			kept = append(kept, e)
+		}
+	}
+	return kept
+}
+
+func same(a, b Evidence) bool {
+	if (a.LogIndex == nil) != (b.LogIndex == nil) || (a.LogIndex != nil && *a.LogIndex != *b.LogIndex) {
+		return false
+	}
+	a.LogIndex, b.LogIndex = nil, nil
+	return a == b
+}
+
+// nearestFirst keeps one reason per code, the one that came closest to being
+// accepted first.
+func nearestFirst(reasons []Reason) []Reason {
+	reasons = slices.Clone(reasons)
+	slices.SortStableFunc(reasons, func(a, b Reason) int {
+		return cmp.Or(
+			cmp.Compare(nearness(b.Code), nearness(a.Code)),
+			cmp.Compare(a.Code, b.Code),
+			cmp.Compare(a.Message, b.Message),
+		)
+	})
+	return slices.CompactFunc(reasons, func(a, b Reason) bool { return a.Code == b.Code })
+}
+
+// nearness ranks codes by how far a signature got: the verifier finds out
+// whose it is, whether it is valid, whether it speaks of this image, whether it
+// is logged, when it was made, and whether its key was good then, in about this
+// order. A reason that is not of a signature ranks above absence and below a
+// signature of the right signer.
+func nearness(c Code) int {
+	order := []Code{
+		NoSignature,
+		UntrustedKey, IdentityMismatch, PredicateTypeMismatch,
+		SignatureInvalid, CertificateInvalid, CertificateExpired,
+		LimitExceeded, RegistryUnavailable, DeadlineExceeded,
+		DigestMismatch, SubjectMismatch,
+		LogEntryMissing, LogEntryMismatch, InclusionProofInvalid, CheckpointInvalid,
+		TimestampMissing, TimestampInvalid,
+		KeyOutsideWindow, KeyRevoked,
+		ThresholdNotMet,
+	}
+	if i := slices.Index(order, c); i >= 0 {
+		return i
+	}
+	return slices.Index(order, LimitExceeded)
+}

@@ -1,0 +1,180 @@
+package policy
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/countersign/countersign/internal/limits"
+)
+
+// The one version and kind of document Parse reads.
+const (
+	apiVersion = "countersign.dev/v1"
+	kind       = "TrustPolicy"
+)
+
+// document is a TrustPolicy as it is written. Pointers and nil tell what was
+// left out from what was left empty.
+type document struct {
+	APIVersion string   `json:"apiVersion"`
+	Kind       string   `json:"kind"`
+	Metadata   metadata `json:"metadata"`
+	Spec       spec     `json:"spec"`
+}
+
+type metadata struct {
+	Name string `json:"name"`
+}
+
+type spec struct {
+	Match       matchSpec                `json:"match"`
+	Mode        *Mode                    `json:"mode,omitzero"`
+	Authorities map[string]authoritySpec `json:"authorities"`
+	Require     *requireSpec             `json:"require"`
+}
+
+type matchSpec struct {
+	Images  []string            `json:"images"`
+	Context map[string][]string `json:"context,omitzero"`
+}
+
+// authoritySpec holds the kinds a later version judges as raw JSON: they are
+// refused by name, whatever they contain.
+type authoritySpec struct {
+	Key      *keySpec        `json:"key,omitzero"`
+	Identity json.RawMessage `json:"identity,omitzero"`
+	X509     json.RawMessage `json:"x509,omitzero"`
+	Log      *LogRule        `json:"log,omitzero"`
+}
+
+type keySpec struct {
+	Name *string         `json:"name,omitzero"`
+	PEM  *string         `json:"pem,omitzero"`
+	Ref  json.RawMessage `json:"ref,omitzero"`
+}
+
+type requireSpec struct {
+	All         []requireSpec   `json:"all,omitzero"`
+	Any         []requireSpec   `json:"any,omitzero"`
+	AtLeast     *atLeastSpec    `json:"atLeast,omitzero"`
+	Signature   *signatureSpec  `json:"signature,omitzero"`
+	Attestation json.RawMessage `json:"attestation,omitzero"`
+}
+
+type atLeastSpec struct {
+	N  *int          `json:"n"`
+	Of []requireSpec `json:"of"`
+}
+
+type signatureSpec struct {
+	By string `json:"by"`
+}
+
+// names of policies, authorities and keys: they stand in URLs, journals and
+// messages.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+func checkName(pointer, name string) error {
+	if len(name) > limits.Name || !nameForm.MatchString(name) {
+		return fault(pointer, "is not a name: want 1 to %d letters, digits, '.', '_' and '-', the first a letter or digit", limits.Name)
+	}
+	return nil
+}
+
+// authority reads one authority and writes its defaults into its spec.
+func (a *authoritySpec) authority(name, pointer string) (Authority, error) {
+	switch {
+	case a.Identity != nil:
+		return Authority{}, unsupported(pointer+"/identity", "an identity authority")
+	case a.X509 != nil:
+		return Authority{}, unsupported(pointer+"/x509", "an x509 authority")
+	case a.Key == nil:
+		return Authority{}, fault(pointer, "says nothing of who it is: want key")
+	}
+	key, err := a.Key.authority(pointer + "/key")
+	if err != nil {
+		return Authority{}, err
+	}
+	if a.Log == nil {
+		a.Log = new(LogRequired)
+		if key.Name == "" {
+			a.Log = new(LogOptional)
+		}
+	}
+	if *a.Log != LogRequired && *a.Log != LogOptional {
+		return Authority{}, fault(pointer+"/log", "is neither %s nor %s", LogRequired, LogOptional)
+	}
+	return Authority{Name: name, Key: key, Log: *a.Log}, nil
+}
+
+func (k *keySpec) authority(pointer string) (*KeyAuthority, error) {
+	switch {
+	case k.Ref != nil:
+		return nil, unsupported(pointer+"/ref", "a key by reference")
+	case (k.Name == nil) == (k.PEM == nil):
+		return nil, fault(pointer, "must have exactly one of name and pem")
+	case k.Name != nil:
+		if err := checkName(pointer+"/name", *k.Name); err != nil {
+			return nil, err
+		}
+		return &KeyAuthority{Name: *k.Name}, nil
+	}
+	public, canonical, err := parsePublicKey(*k.PEM)
+	if err != nil {
+		return nil, fault(pointer+"/pem", "%s", err.Error())
+	}
+	k.PEM = &canonical
+	return &KeyAuthority{PEM: canonical, Public: public}, nil
+}
+
+// parsePublicKey reads exactly one PKIX public key and gives its canonical
+// PEM.
+func parsePublicKey(text string) (crypto.PublicKey, string, error) {
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || block.Type != "PUBLIC KEY" || len(block.Headers) != 0 ||
+		len(bytes.TrimSpace(rest)) != 0 || !bytes.HasPrefix(bytes.TrimSpace([]byte(text)), []byte("-----BEGIN")) {
+		return nil, "", errors.New(`is not one PEM block of type "PUBLIC KEY" and nothing else`)
+	}
+	public, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if err != nil {
+		return nil, "", errors.New("does not hold a PKIX public key")
+	}
+	if err := checkStrength(public); err != nil {
+		return nil, "", err
+	}
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return nil, "", errors.New("does not hold a PKIX public key")
+	}
+	return public, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
+}
+
+// checkStrength keeps to the algorithms every signature format here verifies.
+func checkStrength(public crypto.PublicKey) error {
+	switch k := public.(type) {
+	case *ecdsa.PublicKey:
+		if k.Curve == elliptic.P256() || k.Curve == elliptic.P384() {
+			return nil
+		}
+		return errors.New("is an ECDSA key on another curve than P-256 and P-384")
+	case *rsa.PublicKey:
+		if bits := k.N.BitLen(); bits >= 2048 && bits <= 8192 {
+			return nil
+		}
+		return errors.New("is an RSA key of fewer than 2048 or more than 8192 bits")
+	case ed25519.PublicKey:
+		return nil
+	default:
+		return fmt.Errorf("is a key of an unknown kind")
+	}
+}
