@@ -1,0 +1,385 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ctypes "github.com/sigstore/cosign/v2/pkg/types"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/internal/limits"
+)
+
+// Formats of an attachment.
+const (
+	FormatBundle = "bundle"
+	FormatLegacy = "legacy"
+)
+
+// How an attachment was found.
+const (
+	ViaReferrers    = "referrers"
+	ViaReferrersTag = "referrers-tag"
+	ViaLegacyTag    = "legacy-tag"
+)
+
+// Attachment is one signature that the registry keeps with a subject. Its
+// bytes hash to the digests that named them; nothing else is verified.
+type Attachment struct {
+	// Format is FormatBundle or FormatLegacy.
+	Format string
+	// Digest is that of the referrer manifest, or of the payload layer.
+	Digest attest.Digest
+	// Via says how it was found.
+	Via string
+	// Bundle is the bundle's JSON if Format is FormatBundle.
+	Bundle []byte
+	// Legacy is set if Format is FormatLegacy.
+	Legacy *Legacy
+}
+
+// Legacy is one layer of a .sig manifest.
+type Legacy struct {
+	// Payload is the simple-signing document, the bytes that were signed.
+	Payload []byte
+	// Annotations are the layer's: signature, certificate, log entry.
+	Annotations map[string]string
+}
+
+// Problem is an attachment that was listed and could not be read.
+type Problem struct {
+	Digest attest.Digest
+	Err    error
+}
+
+// Found is what a registry keeps with a subject.
+type Found struct {
+	Attachments []Attachment
+	// Problems are entries that were passed over: wrong digest, too large,
+	// gone, not what they were listed as.
+	Problems []Problem
+	// Truncated reports that a limit left entries unread, so that "there is no
+	// good signature" is not proven.
+	Truncated bool
+}
+
+const (
+	bundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	emptyMediaType  = "application/vnd.oci.empty.v1+json"
+	legacySuffix    = ".sig"
+)
+
+// Attachments reads the bundles and legacy signatures that the registry keeps
+// with the subject, which must have a digest. Listings are hints: each bundle's
+// manifest must name the subject, and all bytes must hash to their digests.
+// What cannot be read is a Problem, what exceeds a limit sets Truncated; an
+// error means that the registry could not be asked (ErrNotListed,
+// ErrUnavailable, ErrDenied, ErrUnsafe). No attachment at all is no error.
+func (c *Client) Attachments(ctx context.Context, subject Reference) (Found, error) {
+	if subject.Digest.IsZero() {
+		return Found{}, fmt.Errorf("%w: attachments need a digest", ErrReference)
+	}
+	return fromAny(ctx, c, subject, func(ctx context.Context, s source) (Found, error) {
+		found, err := s.attachments(ctx, subject.Digest)
+		if err == nil && s.mirror && len(found.Attachments) == 0 {
+			// Many mirrors copy images without what is attached to them.
+			err = fmt.Errorf("%w: attachments of %s at the mirror %s", ErrNotFound, subject.Digest, s.rule.Host)
+		}
+		return found, err
+	})
+}
+
+func (s source) attachments(ctx context.Context, subject attest.Digest) (Found, error) {
+	var bundles listing
+	var legacy legacyListing
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() (err error) {
+		bundles, err = s.referrers(gctx, subject)
+		return err
+	})
+	group.Go(func() (err error) {
+		legacy, err = s.legacySignatures(gctx, subject)
+		return err
+	})
+	if err := group.Wait(); err != nil {
+		return Found{}, err
+	}
+	g := gathering{source: s, subject: subject, budget: limits.AttachmentBytes, payloads: map[payloadKey]*payload{}}
+	return g.run(ctx, bundles, legacy)
+}
+
+// gathering fetches what was listed, a bounded number and sum of bytes of it.
+type gathering struct {
+	source
+	subject attest.Digest
+
+	mu sync.Mutex
+	// budget is what may still be fetched; guarded by mu.
+	budget int64
+	// payloads are fetched once for all layers that share them; guarded by mu.
+	payloads map[payloadKey]*payload
+}
+
+// payloadKey has the size too: a descriptor that lies about it must not spoil
+// the same payload for an honest one.
+type payloadKey struct {
+	digest attest.Digest
+	size   int64
+}
+
+// payload is one blob shared by layers.
+type payload struct {
+	once  sync.Once
+	bytes []byte
+	err   error
+}
+
+// shares divides limits.Bundles so that neither kind crowds out the other.
+func shares(bundles, legacy int) (int, int) {
+	b := min(bundles, max(limits.Bundles/2, limits.Bundles-legacy))
+	return b, min(legacy, limits.Bundles-b)
+}
+
+func (g *gathering) run(ctx context.Context, bundles listing, legacy legacyListing) (Found, error) {
+	nb, nl := shares(len(bundles.entries), len(legacy.layers))
+	results := make([]fetched, nb+nl)
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(limits.AttachmentsParallel)
+	for i, d := range bundles.entries[:nb] {
+		group.Go(func() (err error) {
+			results[i], err = g.outcome(d.Digest, g.bundle(gctx, d, bundles.via))
+			return err
+		})
+	}
+	for i, layer := range legacy.layers[:nl] {
+		group.Go(func() (err error) {
+			results[nb+i], err = g.outcome(layer.digest, g.legacy(gctx, layer))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return Found{}, err
+	}
+	found := Found{
+		Problems:  legacy.problems,
+		Truncated: bundles.truncated || legacy.truncated || nb < len(bundles.entries) || nl < len(legacy.layers),
+	}
+	for _, r := range results {
+		r.addTo(&found)
+	}
+	return found, nil
+}
+
+// fetched is one result: an attachment, a problem, or nothing to speak of.
+type fetched struct {
+	attachment *Attachment
+	problem    *Problem
+}
+
+func (f fetched) addTo(found *Found) {
+	if f.attachment != nil {
+		found.Attachments = append(found.Attachments, *f.attachment)
+	}
+	if f.problem != nil {
+		found.Problems = append(found.Problems, *f.problem)
+		found.Truncated = found.Truncated || errors.Is(f.problem.Err, ErrLimit)
+	}
+}
+
+// result of fetching one attachment; nil attachment and nil error is an entry
+// that turned out to be something else.
+type result struct {
+	attachment *Attachment
+	err        error
+}
+
+// outcome decides whether an error concerns one entry, which is passed over,
+// or the registry.
+func (g *gathering) outcome(digest attest.Digest, r result) (fetched, error) {
+	switch {
+	case r.err == nil:
+		return fetched{attachment: r.attachment}, nil
+	case errIs(r.err, ErrDigestMismatch, ErrAmbiguous, ErrLimit, ErrNotFound, ErrUnsafe):
+		return fetched{problem: &Problem{Digest: digest, Err: r.err}}, nil
+	}
+	return fetched{}, r.err
+}
+
+// bundle fetches one referrer and the bundle in it.
+func (g *gathering) bundle(ctx context.Context, d listed, via string) result {
+	if err := g.spend(d.Size); err != nil {
+		return result{err: err}
+	}
+	m, err := g.manifest(ctx, d.Digest.String())
+	if err != nil {
+		return result{err: err}
+	}
+	if int64(len(m.Raw)) != d.Size {
+		return result{err: fmt.Errorf("%w: %s is not of the size listed", ErrAmbiguous, d.Digest)}
+	}
+	layer, ok, err := bundleLayer(m, g.subject)
+	if err != nil || !ok {
+		return result{err: err}
+	}
+	b, err := g.blob(ctx, layer)
+	if err != nil {
+		return result{err: err}
+	}
+	return result{attachment: &Attachment{Format: FormatBundle, Digest: m.Digest, Via: via, Bundle: b}}
+}
+
+// bundleLayer is the descriptor of the bundle in a referrer manifest; ok is
+// false if the manifest is no bundle's.
+func bundleLayer(m Manifest, subject attest.Digest) (blobRef, bool, error) {
+	if m.IsIndex {
+		return blobRef{}, false, nil
+	}
+	image, err := decode[v1.Manifest](m.Raw)
+	if err != nil {
+		return blobRef{}, false, err
+	}
+	if image.ArtifactType != bundleMediaType {
+		return blobRef{}, false, nil
+	}
+	switch {
+	case image.Subject == nil || image.Subject.Digest.String() != subject.String():
+		return blobRef{}, false, fmt.Errorf("%w: %s refers to another subject", ErrAmbiguous, m.Digest)
+	case len(image.Layers) != 1 || string(image.Layers[0].MediaType) != bundleMediaType:
+		return blobRef{}, false, fmt.Errorf("%w: %s must have one layer, the bundle", ErrAmbiguous, m.Digest)
+	}
+	ref, err := blobOf(image.Layers[0])
+	return ref, err == nil, err
+}
+
+// blobRef is what is needed of a layer's descriptor. Its urls are not: content
+// comes from the registry or not at all.
+type blobRef struct {
+	digest      attest.Digest
+	size        int64
+	annotations map[string]string
+}
+
+func blobOf(d v1.Descriptor) (blobRef, error) {
+	digest, err := attest.ParseDigest(d.Digest.String())
+	if err != nil || d.Size < 0 {
+		return blobRef{}, fmt.Errorf("%w: a layer has no sha256 digest or a negative size", ErrAmbiguous)
+	}
+	return blobRef{digest: digest, size: d.Size, annotations: d.Annotations}, nil
+}
+
+// blob fetches a blob of the size and digest that the descriptor names; not a
+// byte more is read than it says.
+func (g *gathering) blob(ctx context.Context, ref blobRef) ([]byte, error) {
+	if ref.size > limits.Bundle {
+		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrLimit, ref.digest, limits.Bundle)
+	}
+	if err := g.spend(ref.size); err != nil {
+		return nil, err
+	}
+	c := g.get(g.path("blobs", ref.digest.String()), "", max(ref.size, 1))
+	c.elsewhere = true
+	a, err := g.read(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.expect(a, "blob "+ref.digest.String(), http.StatusOK); err != nil {
+		return nil, err
+	}
+	if int64(len(a.body)) != ref.size || attest.DigestOf(a.body) != ref.digest {
+		return nil, fmt.Errorf("%w: blob %s", ErrDigestMismatch, ref.digest)
+	}
+	return a.body, nil
+}
+
+// spend takes n bytes from the budget before they are fetched.
+func (g *gathering) spend(n int64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n < 0 || n > g.budget {
+		return fmt.Errorf("%w: attachments of one subject exceed %d bytes", ErrLimit, limits.AttachmentBytes)
+	}
+	g.budget -= n
+	return nil
+}
+
+// legacyListing is the layers of a .sig manifest.
+type legacyListing struct {
+	layers    []blobRef
+	problems  []Problem
+	truncated bool
+}
+
+// legacySignatures reads the .sig manifest; without one the listing is empty.
+func (s source) legacySignatures(ctx context.Context, subject attest.Digest) (legacyListing, error) {
+	m, err := s.manifest(ctx, fallbackTag(subject)+legacySuffix)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return legacyListing{}, nil
+	case errIs(err, ErrDigestMismatch, ErrAmbiguous, ErrLimit):
+		return legacyListing{
+			problems: []Problem{{Digest: subject, Err: fmt.Errorf("legacy signatures: %w", err)}}, truncated: errors.Is(err, ErrLimit),
+		}, nil
+	case err != nil:
+		return legacyListing{}, err
+	}
+	return legacyLayers(m)
+}
+
+// legacyLayers takes the layers that are signatures.
+func legacyLayers(m Manifest) (legacyListing, error) {
+	if m.IsIndex {
+		return legacyListing{}, nil
+	}
+	image, err := decode[v1.Manifest](m.Raw)
+	if err != nil {
+		return legacyListing{}, err
+	}
+	var l legacyListing
+	for _, d := range image.Layers {
+		if string(d.MediaType) != ctypes.SimpleSigningMediaType {
+			continue
+		}
+		ref, err := blobOf(d)
+		if err != nil {
+			l.problems = append(l.problems, Problem{Digest: m.Digest, Err: err})
+			continue
+		}
+		if len(l.layers) == limits.LegacySignatures {
+			l.truncated = true
+			break
+		}
+		l.layers = append(l.layers, ref)
+	}
+	return l, nil
+}
+
+// legacy fetches one layer's payload.
+func (g *gathering) legacy(ctx context.Context, ref blobRef) result {
+	p := g.payload(payloadKey{digest: ref.digest, size: ref.size})
+	p.once.Do(func() { p.bytes, p.err = g.blob(ctx, ref) })
+	if p.err != nil {
+		return result{err: p.err}
+	}
+	return result{attachment: &Attachment{
+		Format: FormatLegacy, Digest: ref.digest, Via: ViaLegacyTag,
+		Legacy: &Legacy{Payload: bytes.Clone(p.bytes), Annotations: maps.Clone(ref.annotations)},
+	}}
+}
+
+func (g *gathering) payload(key payloadKey) *payload {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p, ok := g.payloads[key]
+	if !ok {
+		p = &payload{}
+		g.payloads[key] = p
+	}
+	return p
+}
