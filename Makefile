@@ -1,0 +1,84 @@
+# Countersign: every command a developer or CI runs. `make help` lists them.
+#
+# Nothing here needs more than Go, a C compiler for the race detector, and the
+# tools that `make tools` builds; `make peers` builds the stock binaries that
+# the interop suite faces.
+
+GO      ?= go
+CACHE   ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/countersign
+TOOLS   := $(CACHE)/tools
+PEERS   := $(CACHE)/peers
+BIN     := bin/countersign
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+GOLANGCI_LINT := $(TOOLS)/golangci-lint-v2.15.0
+GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
+
+FUZZTIME ?= 10s
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## build bin/countersign
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/countersign
+
+.PHONY: run
+run: ## serve on 127.0.0.1:8181 with ./countersign-data
+	$(GO) run ./cmd/countersign serve
+
+.PHONY: test
+test: ## every test that needs nothing but Go
+	$(GO) test ./...
+
+.PHONY: race
+race: ## the same under the race detector, in random order
+	$(GO) test -race -shuffle=on ./...
+
+.PHONY: check
+check: lint race ## lint, layering and race tests: what a change must pass
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## format, vet and lint (layering is a test)
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## rewrite the sources in the house format
+	$(GOLANGCI_LINT) fmt ./...
+
+.PHONY: golden
+golden: ## rewrite golden files, openapi.json and docs/problems.md
+	$(GO) test ./server/... ./cmd/... -update
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME
+	@set -e; for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+	  for name in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$target/*_test.go | sed 's/^func //'); do \
+	    echo "== $$target $$name"; $(GO) test $$target -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME); \
+	  done; done
+
+.PHONY: interop
+interop: peers ## prove every wire format against the stock binaries
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -count=1 -timeout 30m ./...  -run '^TestInterop'
+
+.PHONY: faults
+faults: ## kill -9 under load, KILLS times
+	$(GO) test -tags faults -count=1 -timeout 30m -v ./cmd/countersign -run "^TestKill" -args -kills $(or $(KILLS),50)
+
+.PHONY: bench
+bench: peers ## signatures and verdicts per second, beside stock cosign
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkPeer' -benchtime 1x -timeout 30m ./cmd/countersign
+
+.PHONY: peers
+peers: ## build the stock peers named in testdata/peers/list
+	testdata/peers/build $(PEERS)
+
+.PHONY: tools
+tools: $(GOLANGCI_LINT) $(GOFUMPT) ## build the pinned linters
+
+$(TOOLS)/golangci-lint-%:
+	testdata/peers/install $(TOOLS) golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint $*
+
+$(TOOLS)/gofumpt-%:
+	testdata/peers/install $(TOOLS) gofumpt mvdan.cc/gofumpt $*
