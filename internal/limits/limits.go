@@ -149,7 +149,7 @@ const (
 	LogPushback = 4096
 	// CheckpointInterval is how often a new checkpoint is published when the
 	// log grew.
-	CheckpointInterval = 200 * time.Millisecond
+	CheckpointInterval = 100 * time.Millisecond
 	// BatchMaxAge and BatchMaxSize bound how long an entry waits for company.
 	BatchMaxAge  = 20 * time.Millisecond
 	BatchMaxSize = 512

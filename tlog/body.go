@@ -1,0 +1,227 @@
+package tlog
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	rekorv2 "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/internal/strictjson"
+)
+
+const kindHashedRekord = "hashedrekord"
+
+// ErrBody is wrapped by every error of ParseBody.
+var ErrBody = errors.New("invalid log entry body")
+
+// Body is a parsed entry body: who signed which digest.
+type Body struct {
+	// Kind is "hashedrekord"; Version is "0.0.1" or "0.0.2".
+	Kind    string
+	Version string
+	// Digest is what was signed, hashed with DigestAlgorithm.
+	Digest          []byte
+	DigestAlgorithm crypto.Hash
+	// Signature is over the digest, by PublicKey.
+	Signature []byte
+	PublicKey crypto.PublicKey
+	// Certificate holds PublicKey when the entry names a certificate, else
+	// nil.
+	Certificate *x509.Certificate
+}
+
+// bodyV001 is Rekor v1's hashedrekord schema.
+type bodyV001 struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Spec       struct {
+		Data struct {
+			Hash struct {
+				Algorithm string `json:"algorithm"`
+				Value     string `json:"value"`
+			} `json:"hash"`
+		} `json:"data"`
+		Signature struct {
+			Content   string `json:"content"`
+			PublicKey struct {
+				Content string `json:"content"`
+			} `json:"publicKey"`
+		} `json:"signature"`
+	} `json:"spec"`
+}
+
+// ParseBody reads a hashedrekord body of version 0.0.1 or 0.0.2. It accepts
+// only the canonical form (RFC 8785), so that one meaning has one leaf hash;
+// unknown fields, a digest whose length is not its algorithm's, and, in
+// version 0.0.2, key details that are not the key's default are refused. It
+// does not verify the signature: a log's operator may have been careless, and
+// whoever relies on the entry compares it with a signature verified elsewhere.
+func ParseBody(body []byte) (Body, error) {
+	if len(body) > limits.LogEntry {
+		return Body{}, fmt.Errorf("%w: %w", ErrBody, ErrTooLarge)
+	}
+	var head struct {
+		Kind       string `json:"kind"`
+		APIVersion string `json:"apiVersion"`
+	}
+	if err := strictjson.UnmarshalOpen(body, &head); err != nil {
+		return Body{}, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	switch head.Kind + " " + head.APIVersion {
+	case kindHashedRekord + " 0.0.2":
+		return parseV002(body)
+	case kindHashedRekord + " 0.0.1":
+		return parseV001(body)
+	}
+	return Body{}, fmt.Errorf("%w: neither hashedrekord 0.0.1 nor 0.0.2", ErrBody)
+}
+
+func parseV002(body []byte) (Body, error) {
+	var entry rekorv2.Entry
+	if err := protojson.Unmarshal(body, &entry); err != nil {
+		return Body{}, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	if err := checkCanonical(body, &entry); err != nil {
+		return Body{}, err
+	}
+	spec := entry.GetSpec().GetHashedRekordV002()
+	out := Body{
+		Kind: entry.GetKind(), Version: entry.GetApiVersion(),
+		Digest: spec.GetData().GetDigest(), Signature: spec.GetSignature().GetContent(),
+	}
+	verifier := spec.GetSignature().GetVerifier()
+	if err := out.setVerifier(verifier.GetPublicKey().GetRawBytes(), verifier.GetX509Certificate().GetRawBytes()); err != nil {
+		return Body{}, err
+	}
+	alg, err := algorithmOf(out.PublicKey)
+	if err != nil || alg.GetSignatureAlgorithm() != verifier.GetKeyDetails() || alg.GetProtoHashType() != spec.GetData().GetAlgorithm() {
+		return Body{}, fmt.Errorf("%w: key details are not the default of the key", ErrBody)
+	}
+	out.DigestAlgorithm = alg.GetHashType()
+	return out, out.check()
+}
+
+func checkCanonical(body []byte, entry *rekorv2.Entry) error {
+	again, err := canonical(protojson.Marshal(entry))
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	if !bytes.Equal(again, body) {
+		return fmt.Errorf("%w: not in canonical form", ErrBody)
+	}
+	return nil
+}
+
+func parseV001(body []byte) (Body, error) {
+	var doc bodyV001
+	if err := strictjson.Unmarshal(body, &doc); err != nil {
+		return Body{}, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	if again, err := canonical(json.Marshal(doc)); err != nil || !bytes.Equal(again, body) {
+		return Body{}, fmt.Errorf("%w: not in canonical form", ErrBody)
+	}
+	out := Body{Kind: doc.Kind, Version: doc.APIVersion}
+	var errs [3]error
+	var block []byte
+	out.Digest, errs[0] = hex.DecodeString(doc.Spec.Data.Hash.Value)
+	out.Signature, errs[1] = base64.StdEncoding.Strict().DecodeString(doc.Spec.Signature.Content)
+	block, errs[2] = base64.StdEncoding.Strict().DecodeString(doc.Spec.Signature.PublicKey.Content)
+	if err := errors.Join(errs[:]...); err != nil {
+		return Body{}, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	var ok bool
+	if out.DigestAlgorithm, ok = hashV001(doc.Spec.Data.Hash.Algorithm); !ok {
+		return Body{}, fmt.Errorf("%w: unknown digest algorithm", ErrBody)
+	}
+	if err := out.setPEM(block); err != nil {
+		return Body{}, err
+	}
+	return out, out.check()
+}
+
+// setPEM reads the one PEM block of a version 0.0.1 body.
+func (b *Body) setPEM(raw []byte) error {
+	block, rest := pem.Decode(raw)
+	if block == nil || len(bytes.TrimSpace(rest)) != 0 {
+		return fmt.Errorf("%w: want one PEM block", ErrBody)
+	}
+	switch block.Type {
+	case "PUBLIC KEY":
+		return b.setVerifier(block.Bytes, nil)
+	case "CERTIFICATE":
+		return b.setVerifier(nil, block.Bytes)
+	}
+	return fmt.Errorf("%w: PEM block is neither a public key nor a certificate", ErrBody)
+}
+
+// setVerifier parses whichever of the two DER encodings is given.
+func (b *Body) setVerifier(spki, cert []byte) (err error) {
+	switch {
+	case len(spki) > 0:
+		b.PublicKey, err = parseSPKI(spki)
+	case len(cert) > 0:
+		if b.Certificate, err = x509.ParseCertificate(cert); err == nil {
+			b.PublicKey = b.Certificate.PublicKey
+		}
+	default:
+		err = errors.New("no public key or certificate")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	return nil
+}
+
+// parseSPKI refuses encodings that x509 reads but would not write: two
+// encodings of one key would be two entries of one signature.
+func parseSPKI(der []byte) (crypto.PublicKey, error) {
+	key, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("parsing public key: %w", err)
+	}
+	again, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil || !bytes.Equal(again, der) {
+		return nil, errors.New("public key is not in its one DER encoding")
+	}
+	return key, nil
+}
+
+func (b *Body) check() error {
+	if len(b.Digest) != b.DigestAlgorithm.Size() {
+		return fmt.Errorf("%w: digest has the wrong length", ErrBody)
+	}
+	if len(b.Signature) == 0 {
+		return fmt.Errorf("%w: no signature", ErrBody)
+	}
+	return nil
+}
+
+func hashV001(name string) (crypto.Hash, bool) {
+	for _, h := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
+		if n, err := nameV001(h); err == nil && n == name {
+			return h, true
+		}
+	}
+	return 0, false
+}
+
+func nameV001(h crypto.Hash) (string, error) {
+	switch h {
+	case crypto.SHA256:
+		return "sha256", nil
+	case crypto.SHA384:
+		return "sha384", nil
+	case crypto.SHA512:
+		return "sha512", nil
+	}
+	return "", fmt.Errorf("%w: digest %v", ErrKeyType, h)
+}

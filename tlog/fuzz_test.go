@@ -1,0 +1,119 @@
+package tlog_test
+
+import (
+	"bytes"
+	"crypto/elliptic"
+	"errors"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/tlog"
+)
+
+// What parses has one spelling and a key and digest that fit together.
+func FuzzParseBody(f *testing.F) {
+	for _, key := range keysOfEveryType(f) {
+		sig := sign(f, key, []byte("m"))
+		v2, err := tlog.HashedRekordV002(key.Public(), []byte("m"), sig)
+		if err != nil {
+			f.Fatal(err)
+		}
+		v1, err := tlog.HashedRekordV001(key.Public(), []byte("m"), signLegacy(f, key, []byte("m")))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(v2)
+		f.Add(v1)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		body, err := tlog.ParseBody(raw)
+		if err != nil {
+			if !errors.Is(err, tlog.ErrBody) {
+				t.Errorf("error outside the family: %v", err)
+			}
+			return
+		}
+		if body.PublicKey == nil || len(body.Digest) != body.DigestAlgorithm.Size() || len(body.Signature) == 0 {
+			t.Errorf("incomplete body %+v", body)
+		}
+	})
+}
+
+// What is accepted gives a body that parses and is stable.
+func FuzzHashedRekordV002FromRequest(f *testing.F) {
+	key := newECDSA(f, elliptic.P256())
+	f.Add([]byte(request(f, key, []byte("m"))))
+	f.Add([]byte(dsseRequest(f, key, []byte("{}"))))
+	f.Add([]byte(`{"hashedRekordRequestV002":{"signature":{"verifier":{"publicKey":null}}}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		body, err := tlog.HashedRekordV002FromRequest(raw)
+		if err != nil {
+			if !errors.Is(err, tlog.ErrRequest) {
+				t.Errorf("error outside the family: %v", err)
+			}
+			return
+		}
+		if _, err := tlog.ParseBody(body); err != nil {
+			t.Errorf("built a body that does not parse: %v", err)
+		}
+	})
+}
+
+// A path that parses is the tile's one spelling.
+func FuzzParseTilePath(f *testing.F) {
+	for _, seed := range []string{"tile/0/000", "tile/1/x001/234.p/8", "tile/entries/x001/x234/067", "tile/0/../000"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		tile, err := tlog.ParseTilePath(path)
+		if err == nil && tile.Path() != path {
+			t.Errorf("%q parses but is spelled %q", path, tile.Path())
+		}
+	})
+}
+
+// Checkpoint text that parses marshals back to itself.
+func FuzzUnmarshalCheckpoint(f *testing.F) {
+	f.Add(tlog.Checkpoint{Origin: origin, Size: 42, Root: make([]byte, 32)}.Marshal())
+	f.Add([]byte("a\n01\nAAAA\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		cp, err := tlog.UnmarshalCheckpoint(text)
+		if err == nil && !bytes.Equal(cp.Marshal(), text) {
+			t.Errorf("%q parses but marshals to %q", text, cp.Marshal())
+		}
+	})
+}
+
+// A mutated entry never verifies unless it says exactly the same.
+func FuzzUnmarshalEntry(f *testing.F) {
+	log := newTwoEntries(f)
+	good, err := tlog.MarshalEntry(log.entries[0])
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"inclusionProof":{"checkpoint":null},"logId":null}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		entry, err := tlog.UnmarshalEntry(raw)
+		if err != nil {
+			return
+		}
+		if tlog.VerifyInclusion(entry, origin, log.key.Public()) != nil {
+			return
+		}
+		again, err := tlog.MarshalEntry(entry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := tlog.UnmarshalEntry(again)
+		if err != nil || !proto.Equal(entry, back) {
+			t.Errorf("entry does not survive marshalling: %v", err)
+		}
+		known := bytes.Equal(entry.GetCanonicalizedBody(), log.entries[0].GetCanonicalizedBody()) ||
+			bytes.Equal(entry.GetCanonicalizedBody(), log.entries[1].GetCanonicalizedBody())
+		if !known {
+			t.Error("a body that was never logged verifies")
+		}
+	})
+}

@@ -1,0 +1,89 @@
+package tlog
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"fmt"
+
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+)
+
+// ErrProof says that an inclusion proof does not lead from the body to the root.
+var ErrProof = errors.New("inclusion proof does not verify")
+
+// maxProof is the longest proof of any tree: one hash for each bit of an
+// index.
+const maxProof = 64
+
+// LeafHash is SHA-256(0x00 ‖ body), RFC 6962 §2.1: 32 bytes.
+func LeafHash(body []byte) []byte { return rfc6962.DefaultHasher.HashLeaf(body) }
+
+// VerifyInclusion proves that entry.CanonicalizedBody stands at entry.LogIndex
+// of the log with that origin and key. The leaf is hashed from the body, size
+// and root come from the checkpoint whose signature was verified; the copies of
+// them beside the proof must agree. Kind and version must be the body's own.
+//
+// ErrCheckpoint says that the checkpoint is not the log's, ErrProof that the
+// entry is not under it, ErrBody that the body is no entry of a known kind.
+//
+// It does not say what the entry is about: whoever asks compares the body's
+// digest, signature and key with what was verified (rows B1 to B3).
+func VerifyInclusion(entry *rekorpb.TransparencyLogEntry, origin string, pub crypto.PublicKey) error {
+	inclusion := entry.GetInclusionProof()
+	cp, err := ParseCheckpoint([]byte(inclusion.GetCheckpoint().GetEnvelope()), origin, pub)
+	if err != nil {
+		return err
+	}
+	if err := checkNames(entry, pub); err != nil {
+		return err
+	}
+	size := inclusion.GetTreeSize()
+	if size < 0 || uint64(size) != cp.Size || !bytes.Equal(inclusion.GetRootHash(), cp.Root) {
+		return fmt.Errorf("%w: size or root differ from the checkpoint", ErrProof)
+	}
+	return VerifyLeaf(entry.GetCanonicalizedBody(), entry.GetLogIndex(), inclusion.GetHashes(), cp)
+}
+
+// checkNames compares what an entry says of itself with its body and the log's
+// key.
+func checkNames(entry *rekorpb.TransparencyLogEntry, pub crypto.PublicKey) error {
+	id, err := LogID(pub)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	if !bytes.Equal(entry.GetLogId().GetKeyId(), id) {
+		return fmt.Errorf("%w: entry names another log", ErrProof)
+	}
+	if entry.GetLogIndex() != entry.GetInclusionProof().GetLogIndex() {
+		return fmt.Errorf("%w: entry and proof name different indices", ErrProof)
+	}
+	body, err := ParseBody(entry.GetCanonicalizedBody())
+	if err != nil {
+		return err
+	}
+	if entry.GetKindVersion().GetKind() != body.Kind || entry.GetKindVersion().GetVersion() != body.Version {
+		return fmt.Errorf("%w: entry names another kind than its body", ErrProof)
+	}
+	return nil
+}
+
+// VerifyLeaf proves that body is leaf number index of the tree of cp, which
+// the caller has verified.
+func VerifyLeaf(body []byte, index int64, hashes [][]byte, cp Checkpoint) error {
+	if index < 0 || len(hashes) > maxProof {
+		return fmt.Errorf("%w: index or length out of range", ErrProof)
+	}
+	for _, h := range hashes {
+		if len(h) != rfc6962.DefaultHasher.Size() {
+			return fmt.Errorf("%w: hash of the wrong length", ErrProof)
+		}
+	}
+	err := proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(index), cp.Size, LeafHash(body), hashes, cp.Root)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrProof, err)
+	}
+	return nil
+}

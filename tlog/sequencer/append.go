@@ -1,0 +1,197 @@
+package sequencer
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/transparency-dev/tessera"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/tlog"
+)
+
+// leafKey is a leaf hash as a map key.
+type leafKey [sha256.Size]byte
+
+// call is one body on its way into the log. It stays registered until its
+// entry is published and in the leaf index, so a second append of the body
+// joins it or finds the index, and there is no moment in between.
+type call struct {
+	body  []byte
+	kind  tlog.Body
+	leaf  leafKey
+	since time.Time
+
+	// done is closed when entry or err is set.
+	done  chan struct{}
+	entry *rekorpb.TransparencyLogEntry
+	err   error
+}
+
+// Append puts a hashedrekord body in the log, if it is not there yet, and
+// returns its entry with a verified inclusion proof under a published
+// checkpoint. See the package comment for what that promises.
+//
+// When ctx ends first, its error is returned and the entry may still be
+// logged; appending the same body again is always safe and gives the same
+// index. Other errors: tlog.ErrBody for a body that is no canonical
+// hashedrekord, ErrTooLarge, ErrPushback when too many wait (nothing was done),
+// ErrClosed, ErrStopped.
+func (s *Sequencer) Append(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEntry, error) {
+	if len(body) > limits.LogEntry {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(body), limits.LogEntry)
+	}
+	kind, err := tlog.ParseBody(body)
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.join(body, kind)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("waiting for the log: %w", ctx.Err())
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	return proto.Clone(c.entry).(*rekorpb.TransparencyLogEntry), nil
+}
+
+// join returns the running call of this body, or starts it. The work is not
+// the first caller's: it goes on when that one leaves.
+func (s *Sequencer) join(body []byte, kind tlog.Body) (*call, error) {
+	leaf := leafKey(tlog.LeafHash(body))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	if c, ok := s.inflight[leaf]; ok {
+		return c, nil
+	}
+	if len(s.inflight) >= limits.LogPushback {
+		return nil, ErrPushback
+	}
+	c := &call{body: bytes.Clone(body), kind: kind, leaf: leaf, since: s.cfg.Clock.Now(), done: make(chan struct{})}
+	s.inflight[leaf] = c
+	s.calls.Add(1)
+	go s.run(c)
+	return c, nil
+}
+
+// usable is nil while appends are accepted. The caller holds s.mu.
+func (s *Sequencer) usable() error {
+	switch {
+	case s.fault != nil:
+		return fmt.Errorf("%w: %w", ErrStopped, s.fault)
+	case s.closed:
+		return ErrClosed
+	}
+	return nil
+}
+
+func (s *Sequencer) run(c *call) {
+	defer s.calls.Done()
+	c.entry, c.err = s.sequence(c)
+	if errors.Is(c.err, ErrCorrupt) {
+		s.stop(c.err)
+	}
+	s.mu.Lock()
+	delete(s.inflight, c.leaf)
+	s.mu.Unlock()
+	close(c.done)
+}
+
+func (s *Sequencer) sequence(c *call) (*rekorpb.TransparencyLogEntry, error) {
+	index, found, err := s.cfg.Leaves.Find(s.ctx, c.leaf[:])
+	if err != nil {
+		return nil, fmt.Errorf("asking the leaf index: %w", err)
+	}
+	if !found {
+		if index, err = s.add(c); err != nil {
+			return nil, err
+		}
+	}
+	v, err := s.await(index)
+	if err != nil {
+		return nil, err
+	}
+	return v.prove(index, c.body, c.kind, s.logID)
+}
+
+// add hands the body to the storage driver and waits until its batch is in
+// the tree.
+func (s *Sequencer) add(c *call) (uint64, error) {
+	index, err := s.appender.Add(s.ctx, tessera.NewEntry(c.body))()
+	if err == nil {
+		return index.Index, nil
+	}
+	// A batch can fail after its effect: the state file was replaced and only
+	// the directory's fsync reported an error. Whether the entry is in the
+	// tree is a question for the tree; forgetting it here would let a retry
+	// log it twice.
+	at, found, lerr := s.locate(c.leaf)
+	switch {
+	case lerr != nil:
+		s.stop(lerr)
+		return 0, fmt.Errorf("%w: %w", ErrStopped, lerr)
+	case found:
+		return at, nil
+	}
+	return 0, fmt.Errorf("appending to the log: %w", err)
+}
+
+// locate looks for a leaf among the entries that are in the tree but not yet
+// published. An error means that the tree cannot answer.
+func (s *Sequencer) locate(leaf leafKey) (index uint64, found bool, err error) {
+	size, err := s.reader.IntegratedSize(s.ctx)
+	if err != nil {
+		return 0, false, fmt.Errorf("%w: tree state after a failed write: %w", ErrCorrupt, err)
+	}
+	at := s.current().cp.Size
+	if size < at {
+		return 0, false, fmt.Errorf("%w: tree of %d entries under a checkpoint of %d", ErrRollback, size, at)
+	}
+	for at < size {
+		hashes, err := leafHashes(s.disk.read, at, size, size)
+		if err != nil {
+			return 0, false, fmt.Errorf("%w: entries after a failed write: %w", ErrCorrupt, err)
+		}
+		for i, h := range hashes {
+			if leafKey(h) == leaf {
+				return at + uint64(i), true, nil
+			}
+		}
+		at += uint64(len(hashes))
+	}
+	return 0, false, nil
+}
+
+// await returns the first view at hand that covers index.
+func (s *Sequencer) await(index uint64) (*view, error) {
+	for {
+		s.mu.Lock()
+		v, changed, fault := s.view, s.changed, s.fault
+		s.mu.Unlock()
+		switch {
+		case fault != nil:
+			return nil, fmt.Errorf("%w: %w", ErrStopped, fault)
+		case index < v.cp.Size:
+			return v, nil
+		}
+		select {
+		case <-changed:
+		case <-s.ctx.Done():
+			return nil, ErrClosed
+		}
+	}
+}
