@@ -1,0 +1,193 @@
+package testauthority
+
+import (
+	"crypto/ecdsa"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	bundlepb "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	dssepb "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/countersign/countersign/attest"
+)
+
+// Media and payload types of bundles.
+const (
+	BundleMediaType   = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	InTotoPayloadType = "application/vnd.in-toto+json"
+	SignPredicateType = "https://sigstore.dev/cosign/sign/v1"
+)
+
+// Annotation names of legacy signatures.
+const (
+	LegacySignature = "dev.cosignproject.cosign/signature"
+	LegacyBundle    = "dev.sigstore.cosign/bundle"
+	LegacyTimestamp = "dev.sigstore.cosign/rfc3161timestamp"
+)
+
+// Draft is a bundle in parts: a test changes a part to make a fault, then
+// calls JSON.
+type Draft struct {
+	authority *Authority
+
+	Key         *ecdsa.PrivateKey
+	At          time.Time
+	PayloadType string
+	Payload     []byte
+	Signature   []byte
+	Hint        string
+	Entries     []*rekorpb.TransparencyLogEntry
+	Timestamps  [][]byte
+}
+
+// Statement is an in-toto statement v1 about one digest.
+func Statement(digest attest.Digest, predicateType string) []byte {
+	return fmt.Appendf(nil,
+		`{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":%q}}],"predicateType":%q,"predicate":{}}`,
+		digest.Hex(), predicateType)
+}
+
+// Bundle is a good signature over digest by key, made at a time: signed,
+// logged and stamped.
+func (a *Authority) Bundle(digest attest.Digest, key *ecdsa.PrivateKey, at time.Time) *Draft {
+	a.tb.Helper()
+	return a.BundleOf(Statement(digest, SignPredicateType), key, at)
+}
+
+// BundleOf is Bundle over any statement.
+func (a *Authority) BundleOf(statement []byte, key *ecdsa.PrivateKey, at time.Time) *Draft {
+	a.tb.Helper()
+	d := &Draft{authority: a, Key: key, At: at, PayloadType: InTotoPayloadType, Payload: statement}
+	d.Hint = KeyID(a.tb, key.Public())
+	d.Resign()
+	return d
+}
+
+// Resign signs the payload as it is now, then logs and stamps the new
+// signature.
+func (d *Draft) Resign() {
+	d.authority.tb.Helper()
+	d.Signature = SignP256(d.authority.tb, d.Key, d.Message())
+	d.Relog()
+	d.Timestamps = [][]byte{d.authority.Stamp(d.Signature, d.At)}
+}
+
+// Relog logs the signature as it is now.
+func (d *Draft) Relog() {
+	d.authority.tb.Helper()
+	body := HashedRekordV002(d.authority.tb, d.Key.Public(), d.Message(), d.Signature)
+	d.Entries = []*rekorpb.TransparencyLogEntry{d.authority.Append("hashedrekord", "0.0.2", body)}
+}
+
+// Message is what the signature covers: DSSE's PAE.
+func (d *Draft) Message() []byte {
+	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(d.PayloadType), d.PayloadType, len(d.Payload), d.Payload)
+}
+
+// Proto is the bundle as a message.
+func (d *Draft) Proto() *bundlepb.Bundle {
+	material := &bundlepb.VerificationMaterial{
+		Content:     &bundlepb.VerificationMaterial_PublicKey{PublicKey: &commonpb.PublicKeyIdentifier{Hint: d.Hint}},
+		TlogEntries: d.Entries,
+	}
+	if len(d.Timestamps) > 0 {
+		material.TimestampVerificationData = &bundlepb.TimestampVerificationData{}
+		for _, t := range d.Timestamps {
+			material.TimestampVerificationData.Rfc3161Timestamps = append(
+				material.TimestampVerificationData.Rfc3161Timestamps, &commonpb.RFC3161SignedTimestamp{SignedTimestamp: t})
+		}
+	}
+	return &bundlepb.Bundle{
+		MediaType:            BundleMediaType,
+		VerificationMaterial: material,
+		Content: &bundlepb.Bundle_DsseEnvelope{DsseEnvelope: &dssepb.Envelope{
+			Payload: d.Payload, PayloadType: d.PayloadType,
+			Signatures: []*dssepb.Signature{{Sig: d.Signature}},
+		}},
+	}
+}
+
+// JSON is the bundle as it is stored.
+func (d *Draft) JSON() []byte {
+	d.authority.tb.Helper()
+	raw, err := protojson.Marshal(d.Proto())
+	must(d.authority.tb, err)
+	return raw
+}
+
+// LegacyDraft is a legacy signature in parts.
+type LegacyDraft struct {
+	authority *Authority
+
+	Key       *ecdsa.PrivateKey
+	At        time.Time
+	Payload   []byte
+	Signature []byte
+	// Body, Index, IntegratedTime, LogID and Promise are the parts of the
+	// log annotation; without Promise there is none.
+	Body           []byte
+	Index          int64
+	IntegratedTime time.Time
+	LogID          []byte
+	Promise        []byte
+	// Timestamp is the RFC 3161 annotation, or nil.
+	Timestamp []byte
+}
+
+// SimpleSigning is the payload of a legacy signature.
+func SimpleSigning(reference string, digest attest.Digest) []byte {
+	return fmt.Appendf(nil,
+		`{"critical":{"identity":{"docker-reference":%q},"image":{"docker-manifest-digest":%q},"type":"cosign container image signature"},"optional":null}`,
+		reference, digest)
+}
+
+// Legacy is a good legacy signature over digest: signed, logged with a minted
+// promise, and stamped.
+func (a *Authority) Legacy(digest attest.Digest, key *ecdsa.PrivateKey, at time.Time) *LegacyDraft {
+	a.tb.Helper()
+	d := &LegacyDraft{authority: a, Key: key, At: at, Payload: SimpleSigning("registry.example.com/team/app", digest)}
+	d.Resign()
+	return d
+}
+
+// Resign signs the payload as it is now, then logs and stamps it.
+func (d *LegacyDraft) Resign() {
+	a := d.authority
+	a.tb.Helper()
+	d.Signature = SignP256(a.tb, d.Key, d.Payload)
+	d.Body = HashedRekordV001(a.tb, d.Key.Public(), d.Payload, d.Signature)
+	d.Index = a.Append("hashedrekord", "0.0.1", d.Body).GetLogIndex()
+	d.IntegratedTime, d.LogID = d.At, a.LogID()
+	d.Promise = a.SET(d.Body, d.At, d.Index)
+	d.Timestamp = a.Stamp(d.Signature, d.At)
+}
+
+// Annotations are the layer annotations that carry all but the payload.
+func (d *LegacyDraft) Annotations() map[string]string {
+	d.authority.tb.Helper()
+	out := map[string]string{LegacySignature: b64(d.Signature)}
+	if d.Promise != nil {
+		out[LegacyBundle] = d.json(object{
+			"SignedEntryTimestamp": b64(d.Promise),
+			"Payload": object{
+				"body": b64(d.Body), "integratedTime": d.IntegratedTime.Unix(),
+				"logIndex": d.Index, "logID": hex.EncodeToString(d.LogID),
+			},
+		})
+	}
+	if d.Timestamp != nil {
+		out[LegacyTimestamp] = d.json(object{"SignedRFC3161Timestamp": b64(d.Timestamp)})
+	}
+	return out
+}
+
+func (d *LegacyDraft) json(v any) string {
+	raw, err := json.Marshal(v)
+	must(d.authority.tb, err)
+	return string(raw)
+}

@@ -1,0 +1,215 @@
+package verifier
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+
+	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+
+	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/internal/strictjson"
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/tlog"
+)
+
+// The formats of evidence.
+const (
+	formatBundle = "bundle"
+	formatLegacy = "legacy"
+)
+
+// predicateSign is the predicate type of a plain image signature in a bundle
+// (cosign specs/BUNDLE_SPEC.md). A bundle of any other type is an attestation
+// and never counts as a signature.
+const predicateSign = "https://sigstore.dev/cosign/sign/v1"
+
+// Layer annotations of a legacy signature (cosign specs/SIGNATURE_SPEC.md).
+const (
+	annotationSignature = "dev.cosignproject.cosign/signature"
+	annotationLog       = "dev.sigstore.cosign/bundle"
+	annotationTimestamp = "dev.sigstore.cosign/rfc3161timestamp"
+)
+
+// attachment is a bundle or legacy signature as it was found, not yet parsed.
+type attachment struct {
+	format      string
+	bundle      []byte
+	payload     []byte
+	annotations map[string]string
+}
+
+// identity is equal for attachments with the same content, wherever found.
+func (a attachment) identity() [sha256.Size]byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%d\x00%s%d\x00%s", a.format, len(a.bundle), a.bundle, len(a.payload), a.payload)
+	for _, name := range []string{annotationSignature, annotationLog, annotationTimestamp} {
+		fmt.Fprintf(h, "%d\x00%s", len(a.annotations[name]), a.annotations[name])
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// signed is a parsed attachment of either format: what it claims. Nothing of
+// it is believed yet.
+type signed struct {
+	format string
+	// message is what the signature is over: the PAE or the payload itself.
+	message   []byte
+	signature []byte
+	// hint names a key, for messages only.
+	hint string
+	// subjects are the digest sets the signed document speaks of.
+	subjects      []map[string]string
+	predicateType string
+	// statement is the payload when it is an in-toto statement.
+	statement  []byte
+	entries    []*rekorpb.TransparencyLogEntry
+	timestamps [][]byte
+}
+
+func (a attachment) parse() (*signed, *fault) {
+	if a.format == formatLegacy {
+		return parseLegacy(a.payload, a.annotations)
+	}
+	return parseBundle(a.bundle)
+}
+
+func parseBundle(raw []byte) (*signed, *fault) {
+	b, err := attest.ParseBundle(raw)
+	if err != nil {
+		return nil, faultf(policy.SignatureInvalid, "the bundle is not a well-formed Sigstore bundle v0.3").because(err)
+	}
+	if n := len(b.Envelope.Signatures); n != 1 {
+		return nil, faultf(policy.SignatureInvalid, "the bundle's envelope has %d signatures, want one", n)
+	}
+	if b.Envelope.PayloadType != attest.PayloadTypeInToto {
+		return nil, faultf(policy.SignatureInvalid, "the bundle does not hold an in-toto statement")
+	}
+	statement, err := attest.ParseStatement(b.Envelope.Payload)
+	if err != nil {
+		return nil, faultf(policy.SignatureInvalid, "the bundle does not hold a well-formed in-toto statement").because(err)
+	}
+	s := &signed{
+		format:        formatBundle,
+		message:       attest.PAE(b.Envelope.PayloadType, b.Envelope.Payload),
+		signature:     b.Envelope.Signatures[0].Signature,
+		hint:          b.Hint,
+		predicateType: statement.PredicateType,
+		statement:     b.Envelope.Payload,
+		entries:       b.Entries,
+		timestamps:    b.Timestamps,
+	}
+	for _, subject := range statement.Subjects {
+		s.subjects = append(s.subjects, subject.Digest)
+	}
+	return s, s.bounded()
+}
+
+func parseLegacy(payload []byte, annotations map[string]string) (*signed, *fault) {
+	simple, err := attest.ParseSimpleSigning(payload)
+	if err != nil {
+		return nil, faultf(policy.SignatureInvalid, "the signature is not over a well-formed simple signing document").because(err)
+	}
+	signature, err := decodeBase64(annotations[annotationSignature])
+	if err != nil || len(signature) == 0 {
+		return nil, faultf(policy.SignatureInvalid, "the signature annotation is missing or not base64")
+	}
+	s := &signed{
+		format:    formatLegacy,
+		message:   payload,
+		signature: signature,
+		subjects:  []map[string]string{{"sha256": simple.Digest.Hex()}},
+	}
+	if text, ok := annotations[annotationLog]; ok {
+		entry, err := parseLegacyEntry(text)
+		if err != nil {
+			return nil, faultf(policy.LogEntryMismatch, "the signature's log annotation is malformed").because(err)
+		}
+		s.entries = append(s.entries, entry)
+	}
+	if text, ok := annotations[annotationTimestamp]; ok {
+		stamp, err := parseLegacyTimestamp(text)
+		if err != nil {
+			return nil, faultf(policy.TimestampInvalid, "the signature's timestamp annotation is malformed").because(err)
+		}
+		s.timestamps = append(s.timestamps, stamp)
+	}
+	return s, s.bounded()
+}
+
+// bounded holds the counts that cost signature checks.
+func (s *signed) bounded() *fault {
+	switch {
+	case len(s.entries) > limits.LogEntries:
+		return faultf(policy.LimitExceeded, "more than %d log entries in one bundle", limits.LogEntries)
+	case len(s.timestamps) > limits.Timestamps:
+		return faultf(policy.LimitExceeded, "more than %d timestamps in one bundle", limits.Timestamps)
+	case len(s.subjects) > limits.Subjects:
+		return faultf(policy.LimitExceeded, "more than %d subjects in one statement", limits.Subjects)
+	}
+	return nil
+}
+
+// parseLegacyEntry reads cosign's log annotation into the form of a bundle's
+// entry, so that both formats are proven and bound by the same code.
+func parseLegacyEntry(text string) (*rekorpb.TransparencyLogEntry, error) {
+	var wire struct {
+		SignedEntryTimestamp string `json:"SignedEntryTimestamp"`
+		Payload              struct {
+			Body           string `json:"body"`
+			IntegratedTime int64  `json:"integratedTime"`
+			LogIndex       int64  `json:"logIndex"`
+			LogID          string `json:"logID"`
+		} `json:"Payload"`
+	}
+	if err := strictjson.Unmarshal([]byte(text), &wire); err != nil {
+		return nil, err
+	}
+	promise, err := decodeBase64(wire.SignedEntryTimestamp)
+	if err != nil {
+		return nil, err
+	}
+	body, err := decodeBase64(wire.Payload.Body)
+	if err != nil {
+		return nil, err
+	}
+	id, err := hex.DecodeString(wire.Payload.LogID)
+	if err != nil {
+		return nil, fmt.Errorf("log id: %w", err)
+	}
+	entry := &rekorpb.TransparencyLogEntry{
+		LogIndex:          wire.Payload.LogIndex,
+		LogId:             &commonpb.LogId{KeyId: id},
+		IntegratedTime:    wire.Payload.IntegratedTime,
+		InclusionPromise:  &rekorpb.InclusionPromise{SignedEntryTimestamp: promise},
+		CanonicalizedBody: body,
+	}
+	// The annotation does not name the kind; the body does.
+	if parsed, err := tlog.ParseBody(body); err == nil {
+		entry.KindVersion = &rekorpb.KindVersion{Kind: parsed.Kind, Version: parsed.Version}
+	}
+	return entry, nil
+}
+
+func parseLegacyTimestamp(text string) ([]byte, error) {
+	var wire struct {
+		Response string `json:"SignedRFC3161Timestamp"`
+	}
+	if err := strictjson.Unmarshal([]byte(text), &wire); err != nil {
+		return nil, err
+	}
+	return decodeBase64(wire.Response)
+}
+
+// decodeBase64 accepts what base64.StdEncoding writes and no other spelling of
+// the same bytes.
+func decodeBase64(text string) ([]byte, error) {
+	out, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || base64.StdEncoding.EncodedLen(len(out)) != len(text) {
+		return nil, fmt.Errorf("not standard padded base64")
+	}
+	return out, nil
+}

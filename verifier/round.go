@@ -1,0 +1,270 @@
+package verifier
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/keys"
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/registry"
+)
+
+// round decides one subject under the policies of one question: the work
+// behind one cache miss.
+type round struct {
+	*Verifier
+	question *question
+	subject  registry.Reference
+	bench    bench
+	panel    []seat
+	seen     map[[sha256.Size]byte]bool
+	// unsure: something could not be read, so a FAILED must not be kept.
+	unsure bool
+}
+
+// seat is a matching policy with its authorities' keys read and its facts so
+// far.
+type seat struct {
+	Loaded
+	signers []signer
+	facts   []policy.Fact
+	outcome policy.Outcome
+}
+
+// decide is steps 2 to 4 of the package comment for a subject whose manifest
+// was read.
+func (r *round) decide(ctx context.Context) outcome {
+	if err := r.seatPolicies(ctx); err != nil {
+		r.log.WarnContext(ctx, "reading keys of policies", "error", err)
+		return undecided(policy.PolicyError, "the keys that the policies name could not be read")
+	}
+	if len(r.panel) == 0 {
+		return outcome{
+			verdict: policy.Failed, sure: true,
+			reasons: []policy.Reason{{Code: policy.NoPolicy, Message: "no policy covers " + r.subject.Name() + ": an image that no policy covers may not run"}},
+		}
+	}
+	r.weigh(ctx, r.kept(ctx))
+	if !r.satisfied() {
+		r.weigh(ctx, r.attached(ctx))
+	}
+	if ctx.Err() != nil {
+		return undecided(policy.DeadlineExceeded, "the image could not be decided in time")
+	}
+	return r.outcome()
+}
+
+func (r *round) seatPolicies(ctx context.Context) error {
+	known := make(map[string]keys.Key)
+	for _, loaded := range r.question.policies {
+		if !loaded.Policy.Matches(r.subject.Name(), r.question.context) {
+			continue
+		}
+		s := seat{Loaded: loaded}
+		for _, name := range sortedNames(loaded.Policy.Authorities) {
+			who, err := r.signerOf(ctx, known, name, loaded.Policy.Authorities[name])
+			if err != nil {
+				return err
+			}
+			s.signers = append(s.signers, who)
+		}
+		r.panel = append(r.panel, s)
+	}
+	return nil
+}
+
+func sortedNames(authorities map[string]policy.Authority) []string {
+	names := make([]string, 0, len(authorities))
+	for name := range authorities {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// weigh judges new evidence under every authority and decides every policy
+// again over all facts so far.
+func (r *round) weigh(ctx context.Context, found []*evidence) {
+	for _, e := range found {
+		if ctx.Err() != nil {
+			return
+		}
+		for i := range r.panel {
+			for _, who := range r.panel[i].signers {
+				r.panel[i].facts = append(r.panel[i].facts, r.bench.judge(e, who))
+			}
+		}
+	}
+	for i := range r.panel {
+		r.panel[i].outcome = r.panel[i].Policy.Decide(r.panel[i].facts)
+	}
+}
+
+func (r *round) satisfied() bool {
+	for i := range r.panel {
+		if r.panel[i].outcome.Verdict != policy.Passed {
+			return false
+		}
+	}
+	return true
+}
+
+// kept is what the archive has of the digest, in whatever repository: what is
+// signed is the digest. An archive that cannot be read only costs the registry
+// round trips.
+func (r *round) kept(ctx context.Context) []*evidence {
+	items, err := r.archive.BySubject(ctx, r.bench.artifact.digest, limits.Bundles)
+	if err != nil {
+		r.log.WarnContext(ctx, "reading archive", "error", err)
+		r.unsure = true
+		return nil
+	}
+	var found []*evidence
+	for _, item := range items {
+		a := attachment{format: item.Format, bundle: item.Bundle}
+		if item.Legacy != nil {
+			a.payload, a.annotations = item.Legacy.Payload, item.Legacy.Annotations
+		}
+		found = r.add(ctx, found, a)
+	}
+	return found
+}
+
+// attached is what the registry keeps with the digest. What could not be read
+// is evidence of its own kind: it accepts nothing and says why.
+func (r *round) attached(ctx context.Context) []*evidence {
+	got, err := r.registry.Attachments(ctx, r.subject)
+	if err != nil {
+		r.log.InfoContext(ctx, "reading attachments", "image", r.subject.String(), "error", err)
+		f, sure := faultOf(err)
+		r.unsure = r.unsure || !sure
+		return []*evidence{{fault: f}}
+	}
+	var found []*evidence
+	for _, a := range got.Attachments {
+		next := attachment{format: a.Format, bundle: a.Bundle}
+		if a.Legacy != nil {
+			next.payload, next.annotations = a.Legacy.Payload, a.Legacy.Annotations
+		}
+		found = r.add(ctx, found, next)
+	}
+	for _, problem := range got.Problems {
+		f, sure := faultOf(problem.Err)
+		r.unsure = r.unsure || !sure
+		found = append(found, &evidence{fault: f})
+	}
+	if got.Truncated {
+		found = append(found, &evidence{fault: faultf(policy.LimitExceeded,
+			"the image has more signatures than are read (%d): remove stale ones", limits.Bundles)})
+	}
+	return found
+}
+
+func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evidence {
+	id := a.identity()
+	if r.seen[id] {
+		return found
+	}
+	r.seen[id] = true
+	e := &evidence{}
+	e.signed, e.fault = a.parse()
+	if e.fault != nil {
+		r.log.DebugContext(ctx, "unreadable signature", "image", r.subject.String(), "reason", e.fault.text, "cause", e.fault.cause)
+	}
+	return append(found, e)
+}
+
+// outcome combines the policies: each that enforces must have passed.
+func (r *round) outcome() outcome {
+	out := outcome{verdict: policy.Passed, sure: !r.unsure}
+	for _, s := range r.panel {
+		result := PolicyResult{
+			Name: s.Policy.Name, Revision: s.Revision, Mode: s.Policy.Mode,
+			Verdict: s.outcome.Verdict, Reasons: s.outcome.Reasons, Requirements: s.outcome.Requirements,
+		}
+		out.policies = append(out.policies, result)
+		if result.Verdict == policy.Passed {
+			continue
+		}
+		switch s.Policy.Mode {
+		case policy.Warn:
+			for _, reason := range result.Reasons {
+				out.warnings = append(out.warnings, fmt.Sprintf("policy %s: %s: %s", result.Name, reason.Code, reason.Message))
+			}
+		case policy.Audit:
+		default:
+			out.verdict = policy.Failed
+			out.reasons = append(out.reasons, result.Reasons...)
+		}
+	}
+	out.sure = out.sure || out.verdict == policy.Passed && len(out.warnings) == 0
+	return out
+}
+
+// faultOf words an error of the registry; sure is false when asking again may
+// give another answer.
+func faultOf(err error) (f *fault, sure bool) {
+	switch {
+	case errors.Is(err, registry.ErrNotListed):
+		return faultf(policy.RegistryNotTrusted, "the registry or repository is not listed, so it was not contacted: list it under /v1/registries"), true
+	case errors.Is(err, registry.ErrReference):
+		return faultf(policy.ImageNotFound, "this is not an image reference: want HOST/REPOSITORY with :TAG or @sha256:DIGEST"), true
+	case errors.Is(err, registry.ErrDigestMismatch):
+		return faultf(policy.DigestMismatch, "the registry answered with other bytes than the digest names"), false
+	case errors.Is(err, registry.ErrAmbiguous):
+		return faultf(policy.AmbiguousManifest, "the manifest can be read as more than one kind of document"), false
+	case errors.Is(err, registry.ErrLimit):
+		return faultf(policy.LimitExceeded, "the registry's answer exceeds a limit"), false
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return faultf(policy.DeadlineExceeded, "the registry did not answer in time"), false
+	case errors.Is(err, registry.ErrNotFound):
+		return faultf(policy.ImageNotFound, "the registry has no such image"), false
+	case errors.Is(err, registry.ErrDenied):
+		return faultf(policy.RegistryUnavailable, "the registry refused access: check the credentials under /v1/registries"), false
+	case errors.Is(err, registry.ErrUnsafe):
+		return faultf(policy.RegistryUnavailable, "the registry pointed to an address that may not be contacted"), false
+	default:
+		return faultf(policy.RegistryUnavailable, "the registry could not be read: try again"), false
+	}
+}
+
+// signerOf reads the keys of an authority. A managed key that does not exist
+// is a fault of the policy; a store that cannot be read is an error.
+func (r *round) signerOf(ctx context.Context, known map[string]keys.Key, name string, authority policy.Authority) (signer, error) {
+	s := signer{name: name, logNeeded: authority.Log != policy.LogOptional}
+	if authority.Key == nil {
+		s.fault = faultf(policy.PolicyError, "authority %s names no key", name)
+		return s, nil
+	}
+	if authority.Key.Public != nil {
+		id, err := keyID(authority.Key.Public)
+		if err != nil {
+			return s, err
+		}
+		s.candidates = []candidate{{id: id, public: authority.Key.Public}}
+		return s, nil
+	}
+	s.timeNeeded = true
+	key, ok := known[authority.Key.Name]
+	var err error
+	if !ok {
+		key, err = r.keys.Get(ctx, authority.Key.Name)
+	}
+	if errors.Is(err, keys.ErrNotFound) || err == nil && key.Service() {
+		s.fault = faultf(policy.PolicyError, "authority %s names the managed key %s, which does not exist", name, authority.Key.Name)
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("reading key %s: %w", authority.Key.Name, err)
+	}
+	known[authority.Key.Name] = key
+	for i := range key.Versions {
+		v := &key.Versions[i]
+		s.candidates = append(s.candidates, candidate{id: v.KeyID, public: v.Public, version: v})
+	}
+	return s, nil
+}

@@ -1,0 +1,204 @@
+package verifier
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"hash"
+	"time"
+
+	"github.com/digitorus/pkcs7"
+	"github.com/digitorus/timestamp"
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/sigstore/sigstore-go/pkg/root"
+
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/tlog"
+	"github.com/countersign/countersign/trust"
+)
+
+// trusted is a trusted root prepared for verification, with a fingerprint that
+// changes when anything in it does.
+type trusted struct {
+	logs        map[string]trust.Log
+	stampers    []*root.SigstoreTimestampingAuthority
+	fingerprint [sha256.Size]byte
+}
+
+func prepare(r trust.Root) (*trusted, error) {
+	t := &trusted{logs: make(map[string]trust.Log, len(r.Logs))}
+	h := sha256.New()
+	for _, log := range r.Logs {
+		// A log with another kind of key cannot be checked here: its entries
+		// count as those of an unknown log.
+		id, err := tlog.LogID(log.Public)
+		if err != nil {
+			continue
+		}
+		t.logs[string(id)] = log
+		fmt.Fprintf(h, "log %x %q ", id, log.Origin)
+		writeWindow(h, log.Start, log.End)
+	}
+	for _, authority := range r.TimestampAuthorities {
+		stamper, err := stamperOf(authority)
+		if err != nil {
+			return nil, err
+		}
+		t.stampers = append(t.stampers, stamper)
+		for _, certificate := range authority.Chain {
+			fmt.Fprintf(h, "tsa %x ", sha256.Sum256(certificate.Raw))
+		}
+		writeWindow(h, authority.Start, authority.End)
+	}
+	t.fingerprint = [sha256.Size]byte(h.Sum(nil))
+	return t, nil
+}
+
+func writeWindow(h hash.Hash, start time.Time, end *time.Time) {
+	fmt.Fprintf(h, "%d", start.UnixNano())
+	if end != nil {
+		fmt.Fprintf(h, "-%d", end.UnixNano())
+	}
+	fmt.Fprintln(h)
+}
+
+func stamperOf(a trust.TimestampAuthority) (*root.SigstoreTimestampingAuthority, error) {
+	n := len(a.Chain)
+	if n < 2 {
+		return nil, fmt.Errorf("trusted root: timestamp authority %s: want a chain of leaf and root", a.URI)
+	}
+	out := &root.SigstoreTimestampingAuthority{
+		URI: a.URI, Leaf: a.Chain[0], Intermediates: a.Chain[1 : n-1], Root: a.Chain[n-1],
+		ValidityPeriodStart: a.Start,
+	}
+	if a.End != nil {
+		out.ValidityPeriodEnd = *a.End
+	}
+	return out, nil
+}
+
+// logged is a proven log entry.
+type logged struct {
+	index int64
+	// time is the log's promise of when, or zero: Rekor v2 gives none.
+	time time.Time
+}
+
+// proveEntry proves that an entry is in a trusted log. known is false when no
+// trusted log has the entry's log id: such an entry says nothing and is as
+// good as absent, since anybody could have removed it (row B4).
+func (t *trusted) proveEntry(format string, entry *rekorpb.TransparencyLogEntry) (proven logged, known bool, f *fault) {
+	log, known := t.logs[string(entry.GetLogId().GetKeyId())]
+	if !known {
+		return logged{}, false, nil
+	}
+	if entry.GetInclusionProof() == nil && format != formatLegacy {
+		return logged{}, true, faultf(policy.InclusionProofInvalid, "the log entry has no inclusion proof")
+	}
+	if entry.GetInclusionProof() != nil {
+		if f := proveInclusion(log, entry); f != nil {
+			return logged{}, true, f
+		}
+	}
+	proven.index = entry.GetLogIndex()
+	proven.time, f = provePromise(log, entry)
+	return proven, true, f
+}
+
+func proveInclusion(log trust.Log, entry *rekorpb.TransparencyLogEntry) *fault {
+	err := tlog.VerifyInclusion(entry, log.Origin, log.Public)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, tlog.ErrCheckpoint):
+		return faultf(policy.CheckpointInvalid, "the checkpoint under the log entry is not the log's")
+	case errors.Is(err, tlog.ErrBody):
+		return faultf(policy.LogEntryMismatch, "the log entry is not a record of a signature")
+	default:
+		return faultf(policy.InclusionProofInvalid, "the inclusion proof does not lead to the log's checkpoint")
+	}
+}
+
+// provePromise believes an integrated time only under the log's signature
+// (row B6). The legacy format has nothing else to prove its entry with.
+func provePromise(log trust.Log, entry *rekorpb.TransparencyLogEntry) (time.Time, *fault) {
+	promise := entry.GetInclusionPromise().GetSignedEntryTimestamp()
+	switch {
+	case len(promise) == 0 && entry.GetInclusionProof() == nil:
+		return time.Time{}, faultf(policy.InclusionProofInvalid, "the log entry has neither proof nor promise")
+	case len(promise) == 0 && entry.GetInclusionPromise() != nil:
+		return time.Time{}, faultf(policy.InclusionProofInvalid, "the log entry has an empty promise")
+	case len(promise) == 0 && entry.GetIntegratedTime() != 0:
+		return time.Time{}, faultf(policy.TimestampInvalid, "the log entry claims a time that nobody signed")
+	case len(promise) == 0:
+		return time.Time{}, nil
+	}
+	at := time.Unix(entry.GetIntegratedTime(), 0).UTC()
+	err := tlog.VerifySET(log.Public, entry.GetCanonicalizedBody(), at, entry.GetLogIndex(), entry.GetLogId().GetKeyId(), promise)
+	if err != nil {
+		return time.Time{}, faultf(policy.InclusionProofInvalid, "the promise of the log entry is not the log's")
+	}
+	if at.Before(log.Start) || (log.End != nil && at.After(*log.End)) {
+		return time.Time{}, faultf(policy.CheckpointInvalid, "the log's key was not in use when it promised the entry")
+	}
+	return at, nil
+}
+
+// proveTimestamp is the time at which a trusted authority saw the signature.
+// known is false for a stamp that names a signer who is not trusted here: it
+// is as good as absent. A stamp that names a trusted one and does not verify
+// is a fault.
+func (t *trusted) proveTimestamp(response, signature []byte) (at time.Time, known bool, f *fault) {
+	stampers, err := t.namedBy(response)
+	if err != nil {
+		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is malformed")
+	}
+	for _, stamper := range stampers {
+		// The chain and both windows are judged at the stamp's own time, by
+		// the one authority that it names: no window is borrowed (row D5).
+		if proven, err := stamper.Verify(response, signature); err == nil {
+			return proven.Time.UTC(), true, nil
+		}
+	}
+	if len(stampers) == 0 {
+		return time.Time{}, false, nil
+	}
+	return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is not the authority's, or not within its validity")
+}
+
+// namedBy are the trusted authorities whose leaf the stamp's signer info names
+// by issuer and serial number.
+func (t *trusted) namedBy(response []byte) ([]*root.SigstoreTimestampingAuthority, error) {
+	stamp, err := timestamp.ParseResponse(response)
+	if err != nil {
+		return nil, fmt.Errorf("parsing timestamp: %w", err)
+	}
+	message, err := pkcs7.Parse(stamp.RawToken)
+	if err != nil {
+		return nil, fmt.Errorf("parsing timestamp token: %w", err)
+	}
+	if len(message.Signers) != 1 {
+		return nil, errors.New("a timestamp token has one signer")
+	}
+	name := message.Signers[0].IssuerAndSerialNumber
+	var out []*root.SigstoreTimestampingAuthority
+	for _, stamper := range t.stampers {
+		if name.SerialNumber != nil && stamper.Leaf.SerialNumber.Cmp(name.SerialNumber) == 0 &&
+			string(stamper.Leaf.RawIssuer) == string(name.IssuerName.FullBytes) {
+			out = append(out, stamper)
+		}
+	}
+	return out, nil
+}
+
+// keyID is the hexadecimal SHA-256 of the key's SubjectPublicKeyInfo: the same
+// for every encoding and name of one key (row C2).
+func keyID(public crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		return "", fmt.Errorf("encoding public key: %w", err)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(der)), nil
+}

@@ -1,0 +1,167 @@
+package verifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/countersign/countersign/archive"
+	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/identity"
+	"github.com/countersign/countersign/internal/clock"
+	"github.com/countersign/countersign/keys"
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/trust"
+)
+
+// Errors of Verify and Stream. They say that the question could not be put or
+// its answer not kept; a verdict is never an error.
+var (
+	// ErrRequest: the question is malformed. The error is a *RequestError.
+	ErrRequest = errors.New("invalid verification request")
+	// ErrPolicyNotFound: the policy named in the request does not exist.
+	ErrPolicyNotFound = errors.New("no such policy")
+	// ErrJournal: the decision could not be written, so it is not answered.
+	ErrJournal = errors.New("decision journal unavailable")
+	// ErrPolicies: the policies could not be read.
+	ErrPolicies = errors.New("policies unavailable")
+	// ErrNotFresh is wrapped by every error of CheckFresh.
+	ErrNotFresh = errors.New("signature does not verify")
+)
+
+// RequestError names the field of a malformed Request.
+type RequestError struct {
+	// Field is the JSON name of the field: images, timeout.
+	Field string
+	// Problem says what the field must be; it carries no value of the caller.
+	Problem string
+}
+
+// Error is the field and its problem.
+func (e *RequestError) Error() string { return fmt.Sprintf("%s: %s", e.Field, e.Problem) }
+
+// Unwrap makes errors.Is(err, ErrRequest) true.
+func (e *RequestError) Unwrap() error { return ErrRequest }
+
+// Registry reads images and what is attached to them. Implementations contact
+// only listed registries, answer registry.ErrNotListed for others before any
+// connection, and bound what they read.
+type Registry interface {
+	// Resolve reads one manifest, whose bytes hash to the answered digest.
+	Resolve(ctx context.Context, ref registry.Reference) (registry.Manifest, error)
+	// Attachments reads the bundles and legacy signatures of a digest.
+	Attachments(ctx context.Context, subject registry.Reference) (registry.Found, error)
+}
+
+// Archive keeps bundles by subject and decisions.
+type Archive interface {
+	// BySubject returns what is kept of a digest, at most limit items.
+	BySubject(ctx context.Context, digest attest.Digest, limit int) ([]archive.Item, error)
+	// Decide keeps decisions durably, all or none.
+	Decide(ctx context.Context, decisions ...archive.Decision) error
+}
+
+// Keys gives the public halves and the life cycle of managed keys.
+type Keys interface {
+	// Get returns a key with every version, or keys.ErrNotFound.
+	Get(ctx context.Context, name string) (keys.Key, error)
+	// Revision grows with every change of any key.
+	Revision(ctx context.Context) (int64, error)
+}
+
+// Loaded is a policy and the revision it was stored under.
+type Loaded struct {
+	Policy   *policy.Policy
+	Revision int64
+}
+
+// Policies gives the policies in force.
+type Policies interface {
+	// Policies returns every policy, at most limits.Policies.
+	Policies(ctx context.Context) ([]Loaded, error)
+	// Revision grows with every change of a policy or of a listed registry:
+	// verdicts reached under an earlier one are not used again.
+	Revision(ctx context.Context) (int64, error)
+}
+
+// Config wires a Verifier. Registry, Archive, Keys, Policies, Trust and NewID
+// are required.
+type Config struct {
+	Registry Registry
+	Archive  Archive
+	Keys     Keys
+	Policies Policies
+	// Trust returns the trusted root in force: whose log entries and
+	// timestamps are believed.
+	Trust func() trust.Root
+	// NewID makes the id of a decision, a UUIDv7.
+	NewID func() string
+	// Clock is the machine's when nil.
+	Clock clock.Clock
+	// Logger discards when nil.
+	Logger *slog.Logger
+	// CacheSize bounds the remembered verdicts; 0 means 20,000, negative
+	// remembers none.
+	CacheSize int
+	// PassedTTL and FailedTTL bound how long a verdict is remembered; 0 means
+	// one minute and three seconds.
+	PassedTTL time.Duration
+	FailedTTL time.Duration
+}
+
+// Request is one question about some images.
+type Request struct {
+	// Images are references by tag or digest, 1 to limits.Images.
+	Images []string
+	// Context is what policies match on: cluster, namespace and others.
+	Context map[string]string
+	// Policy names the one policy to apply; empty applies every policy that
+	// matches. A named policy must match the image too.
+	Policy string
+	// Timeout bounds the whole question; 0 means limits.VerifyTimeout, more
+	// than limits.VerifyTimeoutMax is refused.
+	Timeout time.Duration
+	// Caller is who asks; it is written into the decision.
+	Caller identity.Identity
+	// DryRun keeps no decision, and the results carry no decision id.
+	DryRun bool
+}
+
+// Answer is the verdict on all images of a Request: PASSED when each passed.
+type Answer struct {
+	Verdict  policy.Verdict `json:"verdict"`
+	Results  []Result       `json:"results"`
+	Warnings []string       `json:"warnings"`
+}
+
+// Result is the verdict on one image.
+type Result struct {
+	// Image is the reference as it was asked.
+	Image string `json:"image"`
+	// Pinned is host/repository@digest, empty when it was not resolved.
+	Pinned  string         `json:"pinned,omitempty"`
+	Digest  string         `json:"digest,omitempty"`
+	Verdict policy.Verdict `json:"verdict"`
+	// Reasons say why it FAILED; empty when it PASSED.
+	Reasons  []policy.Reason `json:"reasons"`
+	Policies []PolicyResult  `json:"policies"`
+	// Cached reports that the verdict was reached for an earlier question.
+	Cached bool `json:"cached"`
+	// DecisionID names the decision's record; each answer has its own.
+	DecisionID string `json:"decisionId,omitempty"`
+	// Warnings are the failures of policies in mode warn.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// PolicyResult is what one matching policy decided.
+type PolicyResult struct {
+	Name         string                     `json:"name"`
+	Revision     int64                      `json:"revision"`
+	Mode         policy.Mode                `json:"mode"`
+	Verdict      policy.Verdict             `json:"verdict"`
+	Reasons      []policy.Reason            `json:"reasons,omitempty"`
+	Requirements []policy.RequirementResult `json:"requirements"`
+}

@@ -1,0 +1,351 @@
+package verifier
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/countersign/countersign/archive"
+	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/internal/clock"
+	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/trust"
+)
+
+// Verifier answers verification requests. It is safe for concurrent use.
+type Verifier struct {
+	registry Registry
+	archive  Archive
+	keys     Keys
+	policies Policies
+	trust    func() trust.Root
+	newID    func() string
+	clock    clock.Clock
+	log      *slog.Logger
+	memory   *memory
+	loaded   atomic.Pointer[loadedPolicies]
+}
+
+// loadedPolicies are the policies of one revision.
+type loadedPolicies struct {
+	revision int64
+	policies []Loaded
+}
+
+// New makes a Verifier. It fails when a required part of c is missing.
+func New(c Config) (*Verifier, error) {
+	if c.Registry == nil || c.Archive == nil || c.Keys == nil || c.Policies == nil || c.Trust == nil || c.NewID == nil {
+		return nil, errors.New("verifier: Registry, Archive, Keys, Policies, Trust and NewID are required")
+	}
+	v := &Verifier{
+		registry: c.Registry, archive: c.Archive, keys: c.Keys, policies: c.Policies,
+		trust: c.Trust, newID: c.NewID, clock: c.Clock, log: c.Logger,
+	}
+	if v.clock == nil {
+		v.clock = clock.System{}
+	}
+	if v.log == nil {
+		v.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	v.memory, err = newMemory(c, v.clock.Now)
+	return v, err
+}
+
+// question is what all images of a request share.
+type question struct {
+	request          Request
+	policies         []Loaded
+	policiesRevision int64
+	keysRevision     int64
+	trusted          *trusted
+	context          map[string]string
+	contextKey       [32]byte
+}
+
+// Verify judges every image of the request and journals each decision before
+// it returns. An image that cannot be decided in time is FAILED with
+// deadline_exceeded; the others keep their verdicts.
+//
+// Errors: ErrRequest, ErrPolicyNotFound, ErrPolicies, ErrJournal. With an
+// error there is no answer.
+func (v *Verifier) Verify(ctx context.Context, request Request) (Answer, error) {
+	q, err := v.question(ctx, request)
+	if err != nil {
+		return Answer{}, err
+	}
+	answer := Answer{Verdict: policy.Passed, Results: make([]Result, len(request.Images)), Warnings: []string{}}
+	v.each(ctx, q, func(i int, result Result) { answer.Results[i] = result })
+	if err := v.journal(ctx, q, answer.Results); err != nil {
+		return Answer{}, err
+	}
+	for _, result := range answer.Results {
+		if result.Verdict != policy.Passed {
+			answer.Verdict = policy.Failed
+		}
+		answer.Warnings = append(answer.Warnings, result.Warnings...)
+	}
+	return answer, nil
+}
+
+// Stream is Verify with each result handed to yield, one at a time, as soon as
+// it is decided and journalled, in no particular order. An error of yield ends
+// the stream and is returned.
+func (v *Verifier) Stream(ctx context.Context, request Request, yield func(Result) error) error {
+	q, err := v.question(ctx, request)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var first error
+	v.each(ctx, q, func(_ int, result Result) {
+		if first != nil {
+			return
+		}
+		one := []Result{result}
+		if first = v.journal(ctx, q, one); first == nil {
+			first = yield(one[0])
+		}
+		if first != nil {
+			cancel()
+		}
+	})
+	return first
+}
+
+// each judges the images, at most limits.VerifyParallel of one host at a time
+// so that a host that hangs holds up only itself, and reports one result at a
+// time.
+func (v *Verifier) each(ctx context.Context, q *question, report func(int, Result)) {
+	timeout := q.request.Timeout
+	if timeout == 0 {
+		timeout = limits.VerifyTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	turns := make(map[string]chan struct{})
+	var mu sync.Mutex
+	var done sync.WaitGroup
+	for i, image := range q.request.Images {
+		ref, err := registry.ParseReference(image)
+		if turns[ref.Host] == nil {
+			turns[ref.Host] = make(chan struct{}, limits.VerifyParallel)
+		}
+		turn := turns[ref.Host]
+		done.Go(func() {
+			result := v.inTurn(ctx, turn, q, image, ref, err)
+			mu.Lock()
+			defer mu.Unlock()
+			report(i, result)
+		})
+	}
+	done.Wait()
+}
+
+func (v *Verifier) inTurn(ctx context.Context, turn chan struct{}, q *question, image string, ref registry.Reference, err error) Result {
+	result := Result{Image: image, Digest: ref.Digest.String()}
+	if !ref.Digest.IsZero() {
+		result.Pinned = ref.Pinned(ref.Digest)
+	}
+	if err != nil {
+		return result.failed(err)
+	}
+	select {
+	case turn <- struct{}{}:
+		defer func() { <-turn }()
+	case <-ctx.Done():
+		return result.failed(ctx.Err())
+	}
+	return v.image(ctx, q, result, ref)
+}
+
+// image resolves a tag, once, and asks for the verdict on the digest. A digest
+// that is remembered costs the registry nothing.
+func (v *Verifier) image(ctx context.Context, q *question, result Result, ref registry.Reference) Result {
+	var manifest *registry.Manifest
+	if ref.Digest.IsZero() {
+		m, err := v.resolve(ctx, ref)
+		if err != nil {
+			return result.failed(err)
+		}
+		manifest, ref = m, ref.WithDigest(m.Digest)
+		result.Digest, result.Pinned = m.Digest.String(), ref.Pinned(m.Digest)
+	}
+	key := verdictKey{
+		digest: ref.Digest, repository: ref.Name(), policy: q.request.Policy, context: q.contextKey,
+		policies: q.policiesRevision, keys: q.keysRevision, trust: q.trusted.fingerprint,
+	}
+	out, cached, err := v.memory.ask(ctx, key, func(ctx context.Context) outcome {
+		return v.work(ctx, q, ref, manifest)
+	})
+	if err != nil {
+		return result.failed(err)
+	}
+	result.Verdict, result.Cached = out.verdict, cached
+	result.Reasons = append([]policy.Reason{}, out.reasons...)
+	result.Policies = append([]PolicyResult{}, out.policies...)
+	result.Warnings = slices.Clone(out.warnings)
+	return result
+}
+
+// work is one round over one digest. The manifest is read here unless the tag
+// already was.
+func (v *Verifier) work(ctx context.Context, q *question, ref registry.Reference, manifest *registry.Manifest) (out outcome) {
+	// A library that panics on a publisher's bytes must cost that image its
+	// verdict, not every caller the service (row H7).
+	defer func() {
+		if cause := recover(); cause != nil {
+			v.log.ErrorContext(ctx, "panic while verifying", "image", ref.String(), "cause", cause, "stack", string(debug.Stack()))
+			out = undecided(policy.PolicyError, "the image could not be judged: an internal fault was recorded")
+		}
+	}()
+	if manifest == nil {
+		m, err := v.resolve(ctx, ref.WithDigest(ref.Digest))
+		if err != nil {
+			f, _ := faultOf(err)
+			return undecided(f.code, f.text)
+		}
+		manifest = m
+	}
+	r := &round{
+		Verifier: v, question: q, subject: ref.WithDigest(manifest.Digest),
+		seen: make(map[[32]byte]bool),
+		bench: bench{
+			artifact:   artifact{digest: manifest.Digest, content: manifest.Raw},
+			trusted:    q.trusted,
+			now:        v.clock.Now(),
+			signatures: make(map[signatureCheck]bool),
+		},
+	}
+	return r.decide(ctx)
+}
+
+// resolve reads a manifest and holds the registry to its contract: the bytes
+// are what the digest names (row A1).
+func (v *Verifier) resolve(ctx context.Context, ref registry.Reference) (*registry.Manifest, error) {
+	m, err := v.registry.Resolve(ctx, ref)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		v.log.InfoContext(ctx, "resolving image", "image", ref.String(), "error", err)
+		return nil, err
+	}
+	if attest.DigestOf(m.Raw) != m.Digest || (!ref.Digest.IsZero() && ref.Digest != m.Digest) {
+		return nil, registry.ErrDigestMismatch
+	}
+	return &m, nil
+}
+
+func (r Result) failed(err error) Result {
+	f, _ := faultOf(err)
+	r.Verdict, r.Reasons, r.Policies = policy.Failed, []policy.Reason{f.reason()}, []PolicyResult{}
+	return r
+}
+
+// question checks the request and takes the policies, revisions and trusted
+// root that hold for all of it. Revisions are read before what they are of: a
+// change in between is judged by the newer state under the older key, which no
+// later question uses.
+func (v *Verifier) question(ctx context.Context, request Request) (*question, error) {
+	if err := request.check(); err != nil {
+		return nil, err
+	}
+	q := &question{request: request, context: request.Context, contextKey: contextKey(request.Context)}
+	var err error
+	if q.keysRevision, err = v.keys.Revision(ctx); err != nil {
+		return nil, fmt.Errorf("%w: reading revision of keys: %w", ErrPolicies, err)
+	}
+	inForce, err := v.policiesInForce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q.policies, q.policiesRevision = inForce.policies, inForce.revision
+	if request.Policy != "" {
+		i := slices.IndexFunc(q.policies, func(l Loaded) bool { return l.Policy.Name == request.Policy })
+		if i < 0 {
+			return nil, ErrPolicyNotFound
+		}
+		q.policies = q.policies[i : i+1]
+	}
+	if q.trusted, err = prepare(v.trust()); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPolicies, err)
+	}
+	return q, nil
+}
+
+func (v *Verifier) policiesInForce(ctx context.Context) (*loadedPolicies, error) {
+	revision, err := v.policies.Revision(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: reading revision: %w", ErrPolicies, err)
+	}
+	if have := v.loaded.Load(); have != nil && have.revision == revision {
+		return have, nil
+	}
+	loaded, err := v.policies.Policies(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPolicies, err)
+	}
+	if len(loaded) > limits.Policies {
+		return nil, fmt.Errorf("%w: more than %d", ErrPolicies, limits.Policies)
+	}
+	now := &loadedPolicies{revision: revision, policies: loaded}
+	v.loaded.Store(now)
+	return now, nil
+}
+
+func (r Request) check() error {
+	switch n := len(r.Images); {
+	case n == 0:
+		return &RequestError{Field: "images", Problem: "must name at least one image"}
+	case n > limits.Images:
+		return &RequestError{Field: "images", Problem: fmt.Sprintf("must name at most %d images", limits.Images)}
+	case r.Timeout < 0 || r.Timeout > limits.VerifyTimeoutMax:
+		return &RequestError{Field: "timeout", Problem: fmt.Sprintf("must be between 0 and %s", limits.VerifyTimeoutMax)}
+	}
+	return nil
+}
+
+// journal gives each result its decision id and writes the decisions, all or
+// none, before anybody sees a verdict.
+func (v *Verifier) journal(ctx context.Context, q *question, results []Result) error {
+	if q.request.DryRun {
+		return nil
+	}
+	decisions := make([]archive.Decision, len(results))
+	now := v.clock.Now()
+	for i := range results {
+		r := &results[i]
+		r.DecisionID = v.newID()
+		raw, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("%w: encoding decision: %w", ErrJournal, err)
+		}
+		decisions[i] = archive.Decision{
+			ID: r.DecisionID, Image: r.Image, Pinned: r.Pinned, Digest: r.Digest, Repository: repositoryOf(r.Image),
+			Verdict: string(r.Verdict), Policy: q.request.Policy, Caller: q.request.Caller.String(),
+			Context: q.context, Result: raw, CreatedAt: now,
+		}
+	}
+	if err := v.archive.Decide(ctx, decisions...); err != nil {
+		return fmt.Errorf("%w: %w", ErrJournal, err)
+	}
+	return nil
+}
+
+func repositoryOf(image string) string {
+	ref, err := registry.ParseReference(image)
+	if err != nil {
+		return ""
+	}
+	return ref.Name()
+}
