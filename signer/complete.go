@@ -1,0 +1,251 @@
+package signer
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/keys"
+	"github.com/countersign/countersign/store"
+	"github.com/countersign/countersign/tlog"
+)
+
+// Layer annotations of the legacy format (cosign specs/SIGNATURE_SPEC.md).
+const (
+	annotationSignature = "dev.cosignproject.cosign/signature"
+	annotationBundle    = "dev.sigstore.cosign/bundle"
+	annotationTimestamp = "dev.sigstore.cosign/rfc3161timestamp"
+)
+
+// errSuperseded: the key version was deactivated or suspended between signing
+// and stamping, so that no verifier would take the signature as made in time.
+var errSuperseded = errors.New("key version was closed before the timestamp")
+
+// run takes an operation from where its document stands to its end: the one
+// function for a fresh request, a repeated one and a start after a crash.
+func (s *Signer) run(ctx context.Context, w *work) outcome {
+	for range signTries {
+		if !w.doc.signed() {
+			earlier, err := s.fix(ctx, w)
+			if err != nil {
+				return s.settle(ctx, w, err)
+			}
+			if earlier != nil {
+				return s.again(ctx, w.flight, w.op.RequestHash, *earlier)
+			}
+		}
+		result, err := s.complete(ctx, w)
+		switch {
+		case errors.Is(err, errSuperseded):
+			w.doc.unseal()
+		case err != nil:
+			return s.settle(ctx, w, err)
+		default:
+			return outcome{result: result}
+		}
+	}
+	return s.settle(ctx, w, ErrKeyRotated)
+}
+
+// fix is steps 1 to 4: it ends with the operation's bytes fixed and durable.
+func (s *Signer) fix(ctx context.Context, w *work) (earlier *store.Operation, err error) {
+	if !w.permitted {
+		if err := s.permit(ctx, w); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.checkKey(ctx, w); err != nil {
+		return nil, err
+	}
+	if err := s.plan(ctx, w); err != nil {
+		return nil, err
+	}
+	if err := s.seal(ctx, w); err != nil {
+		return nil, err
+	}
+	if w.stored {
+		return nil, s.save(ctx, w)
+	}
+	return s.keep(ctx, w)
+}
+
+// complete is steps 5 to 7 over an operation whose signatures are kept.
+// Everything in it may be repeated.
+func (s *Signer) complete(ctx context.Context, w *work) (Result, error) {
+	if !w.doc.assembled() {
+		if err := s.commit(ctx, w); err != nil {
+			return Result{}, err
+		}
+	}
+	if err := s.check(ctx, w); err != nil {
+		return Result{}, err
+	}
+	w.begin(StepAttach)
+	if err := s.attach(ctx, w); err != nil {
+		return Result{}, err
+	}
+	if err := s.archive(ctx, w); err != nil {
+		return Result{}, err
+	}
+	return s.finish(ctx, w)
+}
+
+// commit logs and stamps the signatures, assembles what is attached and keeps
+// that, since neither a proof nor a timestamp comes out the same twice.
+func (s *Signer) commit(ctx context.Context, w *work) error {
+	entries := make([]*rekorpb.TransparencyLogEntry, len(w.doc.Targets))
+	w.begin(StepLog)
+	if err := w.eachTarget(ctx, func(ctx context.Context, i int, t *target) (err error) {
+		if entries[i], err = s.cfg.Log.Append(ctx, t.LogBody); err != nil {
+			return fmt.Errorf("%w: %w", ErrLog, err)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	w.begin(StepTimestamp)
+	if err := w.eachTarget(ctx, func(ctx context.Context, _ int, t *target) (err error) {
+		if t.Timestamp, err = s.cfg.Timestamper.Stamp(ctx, t.Signature); err != nil {
+			return fmt.Errorf("%w: %w", ErrTimestamp, err)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	w.begin(StepBundle)
+	for i := range w.doc.Targets {
+		if err := s.assemble(&w.doc.Targets[i], entries[i], w.doc.KeyID); err != nil {
+			return fmt.Errorf("%w: assembling: %w", ErrInternal, err)
+		}
+	}
+	w.doc.StampedAt = s.cfg.Clock.Now()
+	return s.save(ctx, w)
+}
+
+// eachTarget calls do for all targets at the same time; entries then share a
+// checkpoint. Their number is bounded by limits.IndexChildren and the formats.
+func (w *work) eachTarget(ctx context.Context, do func(context.Context, int, *target) error) error {
+	if len(w.doc.Targets) == 1 {
+		return do(ctx, 0, &w.doc.Targets[0])
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range w.doc.Targets {
+		group.Go(func() error {
+			return contain(func() error { return do(ctx, i, &w.doc.Targets[i]) })
+		})
+	}
+	return group.Wait()
+}
+
+func (s *Signer) assemble(t *target, entry *rekorpb.TransparencyLogEntry, keyID string) (err error) {
+	if t.Entry, err = tlog.MarshalEntry(entry); err != nil {
+		return err
+	}
+	if t.Format == FormatLegacy {
+		t.Annotations, err = s.legacyAnnotations(t, entry)
+		return err
+	}
+	spki, err := hex.DecodeString(keyID)
+	if err != nil {
+		return err
+	}
+	t.Bundle, err = attest.NewBundle(attest.NewBundleInput{
+		PayloadType: attest.PayloadTypeInToto, Payload: t.Payload, Signature: t.Signature,
+		// Stock signers write the standard base64 of the public key's SHA-256.
+		KeyHint: base64.StdEncoding.EncodeToString(spki),
+		Entry:   entry, Timestamp: t.Timestamp,
+	})
+	return err
+}
+
+// promise is the value of the annotation dev.sigstore.cosign/bundle.
+type promise struct {
+	SignedEntryTimestamp []byte
+	Payload              promisePayload
+}
+
+type promisePayload struct {
+	Body           []byte `json:"body"`
+	IntegratedTime int64  `json:"integratedTime"`
+	LogIndex       int64  `json:"logIndex"`
+	LogID          string `json:"logID"`
+}
+
+// legacyAnnotations mints the signed entry timestamp: the log's key promises
+// over an entry whose inclusion was proven a moment ago.
+func (s *Signer) legacyAnnotations(t *target, entry *rekorpb.TransparencyLogEntry) (map[string]string, error) {
+	now := s.cfg.Clock.Now()
+	set, err := tlog.SignSET(s.cfg.LogSigner, t.LogBody, now, entry.GetLogIndex())
+	if err != nil {
+		return nil, err
+	}
+	bundle, err := json.Marshal(promise{SignedEntryTimestamp: set, Payload: promisePayload{
+		Body: t.LogBody, IntegratedTime: now.Unix(),
+		LogIndex: entry.GetLogIndex(), LogID: hex.EncodeToString(entry.GetLogId().GetKeyId()),
+	}})
+	if err != nil {
+		return nil, err
+	}
+	timestamp, err := json.Marshal(struct{ SignedRFC3161Timestamp []byte }{t.Timestamp})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{
+		annotationSignature: base64.StdEncoding.EncodeToString(t.Signature),
+		annotationBundle:    string(bundle),
+		annotationTimestamp: string(timestamp),
+	}, nil
+}
+
+// check is step 6. It runs before every attach, also of what an earlier
+// attempt had assembled: what was true then may not be now.
+func (s *Signer) check(ctx context.Context, w *work) error {
+	w.begin(StepVerify)
+	version, err := s.version(ctx, w.doc.Request.Key, w.doc.KeyID)
+	if err != nil {
+		return err
+	}
+	if err := checkVersion(version, w); err != nil {
+		return err
+	}
+	return w.eachTarget(ctx, func(ctx context.Context, _ int, t *target) error {
+		digest, err := attest.ParseDigest(t.Digest)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrInternal, err)
+		}
+		err = s.cfg.Checker.CheckFresh(ctx, Fresh{
+			Digest: digest, Format: t.Format, Bundle: t.Bundle,
+			Payload: t.Payload, Annotations: t.Annotations, Public: version.Public,
+		})
+		if err != nil && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrRejected, err)
+		}
+		return nil
+	})
+}
+
+// checkVersion refuses to release for a revoked version, and wants a version
+// that was still open when the signature was stamped: its deactivation, if
+// any, is recorded by now.
+func checkVersion(v keys.Version, w *work) error {
+	if v.RevokedAt != nil || v.State == keys.Compromised || v.State == keys.Destroyed {
+		return ErrKeyRevoked
+	}
+	if v.DeactivatedAt != nil && !v.DeactivatedAt.After(w.doc.StampedAt) {
+		return errSuperseded
+	}
+	if v.State == keys.Suspended && v.SuspendedAt != nil && !v.SuspendedAt.After(w.doc.StampedAt) {
+		return errSuperseded
+	}
+	return nil
+}

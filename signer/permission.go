@@ -1,0 +1,78 @@
+package signer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/countersign/countersign/audit"
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/registry"
+)
+
+// actionCreate is the journal's word for making a signature.
+const actionCreate = "signature.create"
+
+// permit decides whether the caller may sign this repository with this key,
+// and journals the decision before it returns. Nothing is contacted and no key
+// is looked up before: who may not use a name learns nothing about it. When
+// the journal cannot be written the answer is ErrJournal, whatever the
+// decision was.
+func (s *Signer) permit(ctx context.Context, w *work) error {
+	w.begin(StepPermit)
+	detail, decision := s.decide(ctx, w)
+	if decision != nil && !permanent(decision) {
+		return decision
+	}
+	outcome := audit.Allowed
+	if decision != nil {
+		outcome, detail = audit.Denied, Code(decision)
+	}
+	if err := s.journal(ctx, w, outcome, map[string]string{"decision": detail}); err != nil {
+		return fmt.Errorf("%w: %w", ErrJournal, err)
+	}
+	w.permitted = decision == nil
+	return decision
+}
+
+// decide returns the name of the grant that permits, or why nothing does.
+func (s *Signer) decide(ctx context.Context, w *work) (grant string, err error) {
+	rule, err := s.cfg.Rules.Rule(ctx, w.reference.Host)
+	switch {
+	case errors.Is(err, registry.ErrNotListed):
+		return "", fmt.Errorf("%w: %w", ErrRegistryNotListed, err)
+	case err != nil:
+		return "", fmt.Errorf("%w: reading registry rules: %w", ErrStore, err)
+	case !rule.Allows(w.reference.Repository):
+		return "", ErrRegistryNotListed
+	}
+	grants, err := s.cfg.Grants(ctx)
+	if err != nil {
+		return "", fmt.Errorf("%w: reading grants: %w", ErrStore, err)
+	}
+	permission := policy.Permit(grants, w.doc.identity(), policy.Ask{
+		Action: policy.ActionSign, Repository: w.reference.Name(), Key: w.doc.Request.Key,
+	})
+	if !permission.Allowed {
+		return "", &ForbiddenError{Detail: permission.Detail}
+	}
+	return permission.Grant, nil
+}
+
+func (s *Signer) journal(ctx context.Context, w *work, outcome string, more map[string]string) error {
+	caller := w.doc.identity()
+	detail := map[string]string{
+		"operation": w.op.ID, "image": w.doc.Image, "key": w.doc.Request.Key,
+	}
+	for k, v := range more {
+		if v != "" {
+			detail[k] = v
+		}
+	}
+	_, err := s.cfg.Journal.Append(ctx, audit.Record{
+		Actor: caller.String(), ActorIssuer: caller.Issuer, ActorSubject: caller.Subject,
+		Action: actionCreate, Resource: w.reference.Name(), Outcome: outcome,
+		Detail: detail, RequestID: audit.RequestID(ctx),
+	})
+	return err
+}

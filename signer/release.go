@@ -1,0 +1,165 @@
+package signer
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/countersign/countersign/archive"
+	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/audit"
+	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/tlog"
+)
+
+// attach writes every signature to the registry. Both ways of attaching read,
+// change and write one document per subject (the fallback index, the .sig
+// manifest), so writers of one subject take turns; subjects go in parallel.
+func (s *Signer) attach(ctx context.Context, w *work) error {
+	bySubject := map[string][]*target{}
+	for i := range w.doc.Targets {
+		t := &w.doc.Targets[i]
+		bySubject[t.Digest] = append(bySubject[t.Digest], t)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(perOperation)
+	for _, targets := range bySubject {
+		group.Go(func() error {
+			return contain(func() error { return s.attachSubject(ctx, w, targets) })
+		})
+	}
+	return group.Wait()
+}
+
+func (s *Signer) attachSubject(ctx context.Context, w *work, targets []*target) error {
+	digest, err := attest.ParseDigest(targets[0].Digest)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	subject, err := s.manifest(ctx, w, digest)
+	if err != nil {
+		return err
+	}
+	unlock, err := s.subjects.lock(ctx, w.reference.Pinned(digest))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	for _, t := range targets {
+		referrer, err := s.attachOne(ctx, w, t, subject)
+		if err != nil {
+			return fromRegistry(err)
+		}
+		t.Referrer = referrer.String()
+	}
+	return nil
+}
+
+func (s *Signer) attachOne(ctx context.Context, w *work, t *target, subject registry.Manifest) (attest.Digest, error) {
+	if t.Format == FormatLegacy {
+		return s.cfg.Registry.AttachLegacy(ctx, w.reference.WithDigest(subject.Digest), t.Payload, t.Annotations)
+	}
+	return s.cfg.Registry.AttachBundle(ctx, subject, registry.BundleAttachment{
+		Bundle: t.Bundle, PredicateType: attest.PredicateCosignSign, Created: w.doc.CreatedAt,
+	})
+}
+
+// archive keeps what was released where the verifier looks first.
+func (s *Signer) archive(ctx context.Context, w *work) error {
+	return w.eachTarget(ctx, func(ctx context.Context, _ int, t *target) error {
+		item, err := w.item(t)
+		if err != nil {
+			return err
+		}
+		if err := s.cfg.Archive.Keep(ctx, item); err != nil {
+			return fmt.Errorf("%w: archiving: %w", ErrStore, err)
+		}
+		return nil
+	})
+}
+
+func (w *work) item(t *target) (archive.Item, error) {
+	digest, err := attest.ParseDigest(t.Digest)
+	if err != nil {
+		return archive.Item{}, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	entry, err := tlog.UnmarshalEntry(t.Entry)
+	if err != nil {
+		return archive.Item{}, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	index := entry.GetLogIndex()
+	item := archive.Item{
+		ID: t.ID, Digest: digest, Repository: w.reference.Name(), Format: t.Format,
+		KeyID: w.doc.KeyID, Signer: w.doc.Request.Key, LogIndex: &index,
+		Operation: w.op.ID, CreatedAt: w.doc.CreatedAt,
+	}
+	if t.Format == FormatLegacy {
+		item.Legacy = &archive.Legacy{Payload: t.Payload, Annotations: t.Annotations}
+	} else {
+		item.Bundle = t.Bundle
+	}
+	return item, nil
+}
+
+// finish keeps the answer, which every later call with the same idempotency
+// key gets byte for byte, and then journals the end. When the store fails, w is
+// left as it was: still pending, with all its bytes.
+func (s *Signer) finish(ctx context.Context, w *work) (Result, error) {
+	result, err := w.result()
+	if err != nil {
+		return Result{}, err
+	}
+	w.doc.end(StateDone, s.cfg.Clock.Now())
+	done := *w
+	done.doc.Targets = slices.Clone(w.doc.Targets)
+	done.doc.strip()
+	done.op.State, done.op.Result = StateDone, result.body
+	if err := s.save(ctx, &done); err != nil {
+		return Result{}, err
+	}
+	s.retries.drop(w.op.ID)
+	s.journalLate(ctx, w, audit.Done, map[string]string{"digest": result.Digest, "keyId": w.doc.KeyID})
+	done.showEnd()
+	return result, nil
+}
+
+func (w *work) result() (Result, error) {
+	r := Result{
+		ID: w.op.ID, Image: w.reference.String(), Digest: w.reference.Digest.String(),
+		Signer:    Signatory{Key: w.doc.Request.Key, KeyID: w.doc.KeyID},
+		CreatedAt: w.doc.CreatedAt,
+	}
+	for i := range w.doc.Targets {
+		signature, err := w.doc.Targets[i].signature()
+		if err != nil {
+			return Result{}, err
+		}
+		r.Signatures = append(r.Signatures, signature)
+	}
+	body, err := r.marshal()
+	if err != nil {
+		return Result{}, err
+	}
+	return parseResult(body)
+}
+
+func (t *target) signature() (Signature, error) {
+	entry, err := tlog.UnmarshalEntry(t.Entry)
+	if err != nil {
+		return Signature{}, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	out := Signature{
+		Digest: t.Digest, Platform: t.Platform, Format: t.Format, Referrer: t.Referrer, Bundle: t.Bundle,
+		LogEntry: LogEntry{
+			LogID: hex.EncodeToString(entry.GetLogId().GetKeyId()), Index: entry.GetLogIndex(),
+			Checkpoint: entry.GetInclusionProof().GetCheckpoint().GetEnvelope(),
+		},
+	}
+	if t.Format == FormatLegacy {
+		out.Legacy = &Legacy{Payload: t.Payload, Annotations: t.Annotations}
+	}
+	return out, nil
+}

@@ -1,0 +1,151 @@
+package signer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/identity"
+	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/registry"
+)
+
+// The formats a signature is written in.
+const (
+	// FormatBundle is a Sigstore bundle v0.3 attached as an OCI referrer.
+	FormatBundle = "bundle"
+	// FormatLegacy is cosign's .sig tag.
+	FormatLegacy = "legacy"
+)
+
+// IdentityKey is the reserved key name that asks for a certificate of the
+// caller's own identity.
+const IdentityKey = "identity"
+
+// Kind of the operations of this package in the store.
+const kindSignature = "signature"
+
+// route completes the scope of an idempotency key: the same key on another
+// route is another request.
+const route = "POST /v1/signatures"
+
+// Request asks for signatures of one image.
+type Request struct {
+	// Image is a reference; a tag is resolved once.
+	Image string `json:"image"`
+	// Key names a managed key.
+	Key string `json:"key"`
+	// Annotations become part of what is signed. At most
+	// limits.Annotations, together at most limits.AnnotationBytes.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Recursive also signs each child of an index.
+	Recursive bool `json:"recursive,omitempty"`
+	// Formats are FormatBundle (the default) and FormatLegacy.
+	Formats []string `json:"formats,omitempty"`
+	// IdempotencyKey makes a retry join or replay the first call; optional,
+	// at most limits.IdempotencyKey bytes of printable ASCII.
+	IdempotencyKey string `json:"-"`
+}
+
+// prepared is a request that was found well-formed. Only prepare makes one.
+type prepared struct {
+	Request
+	caller    identity.Identity
+	reference registry.Reference
+	scope     string
+	hash      []byte
+}
+
+func prepare(caller identity.Identity, r Request) (prepared, error) {
+	ref, err := registry.ParseReference(r.Image)
+	if err != nil {
+		return prepared{}, fmt.Errorf("%w: %w", &RequestError{Field: "/image", Detail: "want host/repository:tag or host/repository@sha256:digest"}, err)
+	}
+	if err := checkKeyName(r.Key); err != nil {
+		return prepared{}, err
+	}
+	if err := checkAnnotations(r.Annotations); err != nil {
+		return prepared{}, err
+	}
+	if err := checkIdempotencyKey(r.IdempotencyKey); err != nil {
+		return prepared{}, err
+	}
+	if r.Formats, err = normalFormats(r.Formats); err != nil {
+		return prepared{}, err
+	}
+	hash, err := r.hash()
+	if err != nil {
+		return prepared{}, err
+	}
+	return prepared{
+		Request: r, caller: caller, reference: ref,
+		scope: scope(caller), hash: hash,
+	}, nil
+}
+
+// scope names caller and route in bounded form; no two callers share one.
+func scope(caller identity.Identity) string {
+	sum := sha256.Sum256([]byte(caller.Issuer + "\x00" + caller.Subject))
+	return hex.EncodeToString(sum[:]) + " " + route
+}
+
+// hash names the request's meaning: a default that is spelled out is the same
+// request.
+func (r Request) hash() ([]byte, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInternal, err)
+	}
+	sum := sha256.Sum256(b)
+	return sum[:], nil
+}
+
+func checkKeyName(name string) error {
+	switch {
+	case name == "" || name == IdentityKey:
+		return fmt.Errorf("%w: %w", &RequestError{Field: "/key", Detail: ErrIdentityKey.Error()}, ErrIdentityKey)
+	case len(name) > limits.Name:
+		return &RequestError{Field: "/key", Detail: "name is too long"}
+	}
+	return nil
+}
+
+// normalFormats puts the formats in one order without repetition, so that two
+// spellings of one request are one request and the plan is deterministic.
+func normalFormats(formats []string) ([]string, error) {
+	if len(formats) == 0 {
+		return []string{FormatBundle}, nil
+	}
+	for i, f := range formats {
+		if f != FormatBundle && f != FormatLegacy {
+			return nil, &RequestError{
+				Field:  fmt.Sprintf("/formats/%d", i),
+				Detail: "want " + FormatBundle + " or " + FormatLegacy,
+			}
+		}
+	}
+	normal := slices.Clone(formats)
+	slices.Sort(normal)
+	return slices.Compact(normal), nil
+}
+
+func checkAnnotations(annotations map[string]string) error {
+	if err := attest.CheckAnnotations(annotations); err != nil {
+		return &RequestError{Field: "/annotations", Detail: err.Error()}
+	}
+	return nil
+}
+
+func checkIdempotencyKey(key string) error {
+	if len(key) > limits.IdempotencyKey {
+		return &RequestError{Field: "/headers/Idempotency-Key", Detail: fmt.Sprintf("at most %d bytes", limits.IdempotencyKey)}
+	}
+	if strings.IndexFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
+		return &RequestError{Field: "/headers/Idempotency-Key", Detail: "want printable ASCII without spaces"}
+	}
+	return nil
+}

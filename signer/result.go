@@ -1,0 +1,92 @@
+package signer
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Result is the answer to a finished signing request, the 201 body.
+type Result struct {
+	// ID is the operation's id (UUIDv7), which is also the signature's.
+	ID string `json:"id"`
+	// Image is host/repository@digest, whatever form was asked for.
+	Image string `json:"image"`
+	// Digest is the subject's.
+	Digest string `json:"digest"`
+	// Signer says who signed.
+	Signer Signatory `json:"signer"`
+	// Signatures are in the order they were planned: the image first, then
+	// the children of an index, each in the formats asked for.
+	Signatures []Signature `json:"signatures"`
+	CreatedAt  time.Time   `json:"createdAt"`
+
+	body []byte
+}
+
+// Body is a copy of the JSON text kept with the operation. Every answer to the
+// same idempotency key gives the same bytes, so write these rather than
+// marshalling the value again.
+func (r Result) Body() []byte { return append([]byte(nil), r.body...) }
+
+// Signatory is who signed: a managed key.
+type Signatory struct {
+	// Key is the managed key's name.
+	Key string `json:"key,omitempty"`
+	// KeyID is the hexadecimal SHA-256 of the public key's SubjectPublicKeyInfo.
+	KeyID string `json:"keyId,omitempty"`
+}
+
+// Signature is one signature of one manifest in one format.
+type Signature struct {
+	// Digest is the signed manifest's.
+	Digest string `json:"digest"`
+	// Platform is os/architecture[/variant] of a child of an index.
+	Platform string `json:"platform,omitempty"`
+	// Format is bundle or legacy.
+	Format string `json:"format"`
+	// Referrer is the digest of the manifest that carries the signature in
+	// the registry.
+	Referrer string `json:"referrer"`
+	// Bundle is the Sigstore bundle v0.3 (format bundle).
+	Bundle json.RawMessage `json:"bundle,omitempty"`
+	// Legacy is the signed payload and its annotations (format legacy).
+	Legacy *Legacy `json:"legacy,omitempty"`
+	// LogEntry says where the signature is logged.
+	LogEntry LogEntry `json:"logEntry"`
+}
+
+// Legacy is what a layer of the .sig tag holds.
+type Legacy struct {
+	// Payload is the simple signing document, byte for byte as signed.
+	Payload []byte `json:"payload"`
+	// Annotations carry the signature, the signed entry timestamp and the
+	// RFC 3161 timestamp under cosign's names.
+	Annotations map[string]string `json:"annotations"`
+}
+
+// LogEntry is a position in the transparency log.
+type LogEntry struct {
+	// LogID is the hexadecimal id of the log's key.
+	LogID string `json:"logId"`
+	Index int64  `json:"index"`
+	// Checkpoint is the signed note that covers the entry.
+	Checkpoint string `json:"checkpoint"`
+}
+
+func (r Result) marshal() ([]byte, error) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("%w: marshalling the result: %w", ErrInternal, err)
+	}
+	return b, nil
+}
+
+func parseResult(b []byte) (Result, error) {
+	var r Result
+	if err := json.Unmarshal(b, &r); err != nil {
+		return Result{}, fmt.Errorf("%w: reading a stored result: %w", ErrInternal, err)
+	}
+	r.body = append([]byte(nil), b...)
+	return r, nil
+}
