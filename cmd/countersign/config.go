@@ -1,0 +1,232 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/providers/file"
+	"github.com/knadh/koanf/v2"
+	"github.com/spf13/pflag"
+
+	"github.com/countersign/countersign/daemon"
+	"github.com/countersign/countersign/internal/limits"
+)
+
+// setting is one knob of `serve`: the key in the configuration file, from
+// which the flag (`log.anonymous-writes` is `--log-anonymous-writes`) and the
+// environment variable (`COUNTERSIGN_LOG_ANONYMOUS_WRITES`) are derived.
+type setting struct {
+	key   string
+	value any
+	usage string
+}
+
+// settings lists every knob with its default. All zero values are safe.
+func settings() []setting {
+	return []setting{
+		{"listen", "127.0.0.1:8181", "address to listen on"},
+		{"data-dir", "./countersign-data", "folder of keys, log and the embedded database"},
+		{"database", "", "postgres:// URL of the database; empty is the embedded one. Keys and log stay in the data folder"},
+		{"public-url", "", "URL that clients use; its host names the log and cannot change later (default http://LISTEN)"},
+		{"organization", "Countersign", "organization named in the timestamp authority's certificates"},
+		{"tls-cert", "", "PEM file with the certificate chain to serve"},
+		{"tls-key", "", "PEM file with its private key"},
+		{"behind-proxy", false, "serve plain HTTP on a non-loopback address because a proxy in front ends TLS"},
+		{"auth.anonymous-verify", false, "let callers without credentials verify and ask for admission"},
+		{"log.checkpoint-interval", limits.CheckpointInterval, "how often a grown log publishes a checkpoint (100ms to 500ms)"},
+		{"log.anonymous-writes", false, "let clients without credentials write entries to the log, as stock Rekor clients do"},
+		{"log-level", "info", "debug, info, warn or error"},
+		{"log-format", "text", "text or json"},
+	}
+}
+
+func flagName(key string) string { return strings.ReplaceAll(key, ".", "-") }
+
+func envName(key string) string {
+	return "COUNTERSIGN_" + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(key))
+}
+
+// addSettings declares a flag for each setting.
+func addSettings(flags *pflag.FlagSet) {
+	flags.String("config", "", "YAML file with the settings below (also "+envName("config")+")")
+	for _, s := range settings() {
+		usage := s.usage + " (" + envName(s.key) + ")"
+		switch v := s.value.(type) {
+		case string:
+			flags.String(flagName(s.key), v, usage)
+		case bool:
+			flags.Bool(flagName(s.key), v, usage)
+		case time.Duration:
+			flags.Duration(flagName(s.key), v, usage)
+		}
+	}
+}
+
+// serveConfig is the validated configuration of `serve`.
+type serveConfig struct {
+	listen            string
+	tlsCert, tlsKey   string
+	logLevel, logForm string
+	daemon            daemon.Config
+}
+
+// errConfig is wrapped by every complaint about the configuration.
+var errConfig = errors.New("configuration")
+
+// loadConfig merges, from weakest to strongest: defaults, file, environment,
+// flags. A key of the file that is no setting is an error.
+func loadConfig(flags *pflag.FlagSet, getenv func(string) string) (serveConfig, error) {
+	k := koanf.New("\x00") // keys contain dots; they are names, not paths
+	defaults := map[string]any{}
+	for _, s := range settings() {
+		defaults[s.key] = s.value
+	}
+	if err := k.Load(confmap.Provider(defaults, ""), nil); err != nil {
+		return serveConfig{}, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	if err := loadFile(k, flags, getenv); err != nil {
+		return serveConfig{}, err
+	}
+	over := map[string]any{}
+	for _, s := range settings() {
+		if v := getenv(envName(s.key)); v != "" {
+			over[s.key] = v
+		}
+		if f := flags.Lookup(flagName(s.key)); f != nil && f.Changed {
+			over[s.key] = f.Value.String()
+		}
+	}
+	if err := k.Load(confmap.Provider(over, ""), nil); err != nil {
+		return serveConfig{}, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	if err := checkTypes(k); err != nil {
+		return serveConfig{}, err
+	}
+	return validate(k)
+}
+
+// checkTypes refuses a value that is not of its setting's kind: koanf reads
+// such a value as the kind's zero, and a misspelt `true` must not pass for
+// false.
+func checkTypes(k *koanf.Koanf) error {
+	for _, s := range settings() {
+		text := fmt.Sprint(k.Get(s.key))
+		var err error
+		switch s.value.(type) {
+		case bool:
+			_, err = strconv.ParseBool(text)
+		case time.Duration:
+			_, err = time.ParseDuration(text)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %s: want a value like %v", errConfig, s.key, s.value)
+		}
+	}
+	return nil
+}
+
+// loadFile reads the configuration file, where a nested mapping and a dotted
+// name mean the same setting.
+func loadFile(k *koanf.Koanf, flags *pflag.FlagSet, getenv func(string) string) error {
+	path, err := flags.GetString("config")
+	if err != nil {
+		return fmt.Errorf("%w: %w", errConfig, err)
+	}
+	if path == "" {
+		path = getenv(envName("config"))
+	}
+	if path == "" {
+		return nil
+	}
+	nested := koanf.New(".")
+	if err := nested.Load(file.Provider(path), yaml.Parser()); err != nil {
+		return fmt.Errorf("%w: reading %s: %w", errConfig, path, err)
+	}
+	values := nested.All()
+	for key := range values {
+		if !slices.ContainsFunc(settings(), func(s setting) bool { return s.key == key }) {
+			return fmt.Errorf("%w: %s: %q is not a setting", errConfig, path, key)
+		}
+	}
+	if err := k.Load(confmap.Provider(values, ""), nil); err != nil {
+		return fmt.Errorf("%w: %w", errConfig, err)
+	}
+	return nil
+}
+
+func validate(k *koanf.Koanf) (serveConfig, error) {
+	c := serveConfig{
+		listen:   k.String("listen"),
+		tlsCert:  k.String("tls-cert"),
+		tlsKey:   k.String("tls-key"),
+		logLevel: k.String("log-level"),
+		logForm:  k.String("log-format"),
+	}
+	host, _, err := net.SplitHostPort(c.listen)
+	if err != nil {
+		return c, fmt.Errorf("%w: listen: want HOST:PORT", errConfig)
+	}
+	if (c.tlsCert == "") != (c.tlsKey == "") {
+		return c, fmt.Errorf("%w: tls-cert and tls-key go together", errConfig)
+	}
+	if c.tlsCert == "" && !loopback(host) && !k.Bool("behind-proxy") {
+		return c, fmt.Errorf("%w: serving plain HTTP on %s needs tls-cert and tls-key, or behind-proxy when a proxy in front ends TLS", errConfig, c.listen)
+	}
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.logLevel) {
+		return c, fmt.Errorf("%w: log-level: want debug, info, warn or error", errConfig)
+	}
+	if c.logForm != "text" && c.logForm != "json" {
+		return c, fmt.Errorf("%w: log-format: want text or json", errConfig)
+	}
+	public, err := publicURL(k.String("public-url"), c.listen, c.tlsCert != "")
+	if err != nil {
+		return c, err
+	}
+	interval := k.Duration("log.checkpoint-interval")
+	if interval < 100*time.Millisecond || interval > 500*time.Millisecond {
+		return c, fmt.Errorf("%w: log.checkpoint-interval: want 100ms to 500ms", errConfig)
+	}
+	c.daemon = daemon.Config{
+		DataDir:            k.String("data-dir"),
+		Database:           k.String("database"),
+		PublicURL:          public,
+		Organization:       k.String("organization"),
+		CheckpointInterval: interval,
+		AnonymousVerify:    k.Bool("auth.anonymous-verify"),
+		AnonymousLogWrites: k.Bool("log.anonymous-writes"),
+		Version:            version,
+	}
+	return c, nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// publicURL checks the URL that clients use, or derives it from the address.
+// Its host becomes the log's origin, which must be a bare host name: stock
+// clients compare the checkpoint's origin with the host of the log's base URL.
+func publicURL(given, listen string, tls bool) (string, error) {
+	if given == "" {
+		scheme := "http"
+		if tls {
+			scheme = "https"
+		}
+		return scheme + "://" + listen, nil
+	}
+	u, err := url.Parse(given)
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" ||
+		(u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", fmt.Errorf("%w: public-url: want http(s)://HOST[:PORT] and nothing else", errConfig)
+	}
+	return u.Scheme + "://" + u.Host, nil
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/countersign/countersign/internal/localregistry"
+	"github.com/countersign/countersign/server/api"
+)
+
+// TestMain lets the test binary play the program itself: for scripts by its
+// name, for tests that kill a real process by COUNTERSIGN_TEST_PROCESS.
+func TestMain(m *testing.M) {
+	if os.Getenv("COUNTERSIGN_TEST_PROCESS") != "" {
+		main()
+	}
+	testscript.Main(m, map[string]func(){"countersign": main})
+}
+
+// process is a real `countersign serve` on its own data folder.
+type process struct {
+	t     testing.TB
+	dir   string
+	url   string
+	args  []string
+	cmd   *exec.Cmd
+	admin *api.Client
+}
+
+// newProcess picks an address and a folder and starts nothing yet.
+func newProcess(t testing.TB, args ...string) *process {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	p := &process{t: t, dir: filepath.Join(t.TempDir(), "data"), url: "http://" + address}
+	p.args = append([]string{"serve", "--listen", address, "--data-dir", p.dir, "--log-level", "error"}, args...)
+	t.Cleanup(p.kill)
+	return p
+}
+
+// start runs the process and waits until it is ready.
+func (p *process) start() {
+	p.t.Helper()
+	p.cmd = exec.Command(os.Args[0], p.args...)
+	p.cmd.Env = append(os.Environ(), "COUNTERSIGN_TEST_PROCESS=1")
+	p.cmd.Stderr = os.Stderr
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		resp, err := http.Get(p.url + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				break
+			}
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatalf("the service is not ready: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	token, err := os.ReadFile(filepath.Join(p.dir, "admin.token"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.admin, err = api.NewClient(p.url, strings.TrimSpace(string(token)))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// kill ends the process as a power failure would end it.
+func (p *process) kill() {
+	if p.cmd == nil {
+		return
+	}
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+	p.cmd = nil
+}
+
+// run executes one command line of the program and returns what it printed.
+func (p *process) run(args ...string) (stdout string, code int) {
+	p.t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "COUNTERSIGN_TEST_PROCESS=1", "COUNTERSIGN_URL="+p.url)
+	if token, err := os.ReadFile(filepath.Join(p.dir, "admin.token")); err == nil {
+		cmd.Env = append(cmd.Env, "COUNTERSIGN_TOKEN="+strings.TrimSpace(string(token)))
+	}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil && cmd.ProcessState == nil {
+		p.t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// trustAll lists the registry, makes a key, and demands its signature.
+func (p *process) trustAll(registry *localregistry.Registry, key string) {
+	p.t.Helper()
+	ctx := context.Background()
+	_, err := p.admin.PutRegistry(ctx, registry.Host, api.RegistryRequest{
+		Repositories: []string{"**"}, InsecureHTTP: true, AllowPrivateAddress: true,
+	}, api.PutOptions{})
+	check(p.t, err)
+	_, err = p.admin.CreateKey(ctx, api.KeyRequest{Name: key})
+	check(p.t, err)
+	_, err = p.admin.PutGrant(ctx, "everything", api.GrantRequest{
+		Issuer: "local", Subject: "admin", Keys: []string{key}, Actions: []string{"sign"},
+		Repositories: []string{registry.Host + "/**"},
+	}, api.PutOptions{})
+	check(p.t, err)
+	p.policy(registry, "managed", fmt.Sprintf(`{key: {name: %s}}`, key))
+}
+
+// policy demands a signature by one authority for every image of a registry.
+func (p *process) policy(registry *localregistry.Registry, name, authority string) {
+	p.t.Helper()
+	document := fmt.Sprintf(`
+apiVersion: countersign.dev/v1
+kind: TrustPolicy
+metadata: {name: %s}
+spec:
+  match: {images: [%q]}
+  mode: enforce
+  authorities: {signer: %s}
+  require: {all: [{signature: {by: signer}}]}
+`, name, registry.Host+"/**", authority)
+	_, err := putPolicy(context.Background(), p.admin, name, []byte(document))
+	check(p.t, err)
+}
+
+// verdict asks about one image.
+func (p *process) verdict(image string) api.VerifyResult {
+	p.t.Helper()
+	answer, err := p.admin.Verify(context.Background(), api.VerifyRequest{Images: []string{image}})
+	check(p.t, err)
+	return answer.Results[0]
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustJSON(t testing.TB, v any) string {
+	t.Helper()
+	out, err := json.Marshal(v)
+	check(t, err)
+	return string(out)
+}

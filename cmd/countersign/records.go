@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/server/api"
+)
+
+func (a *app) artifactsCommand() *cobra.Command {
+	cmd := group("artifacts", "What is known of a digest")
+	get := oneCommand(a, "get", "Show signatures, decisions and log entries of a digest",
+		func(ctx context.Context, c *api.Client, digest string) (api.Artifact, error) {
+			return c.Artifact(ctx, digest)
+		}, a.artifactDetail)
+	get.Use = "get DIGEST"
+	cmd.AddCommand(get)
+	return cmd
+}
+
+func (a *app) artifactDetail(artifact api.Artifact) string {
+	signatures := make([][]string, 0, len(artifact.Signatures))
+	for _, s := range artifact.Signatures {
+		index := ""
+		if s.LogIndex != nil {
+			index = strconv.FormatInt(*s.LogIndex, 10)
+		}
+		signatures = append(signatures, []string{s.Repository, s.Format, s.Signer, index, moment(&s.CreatedAt)})
+	}
+	out := artifact.Digest + "\n\n" +
+		a.grid([]string{"REPOSITORY", "FORMAT", "SIGNER", "LOG INDEX", "CREATED"}, signatures) + "\n\n" +
+		a.decisionTable(artifact.Decisions)
+	if artifact.Truncated {
+		out += "\n\nthere is more than is shown"
+	}
+	return out
+}
+
+func (a *app) decisionsCommand() *cobra.Command {
+	cmd := group("decisions", "What was answered, and why")
+	var filter api.DecisionFilter
+	list := listCommand(a, "List decisions, newest first",
+		func(ctx context.Context, c *api.Client, o api.ListOptions) (api.DecisionList, error) {
+			filter.ListOptions = o
+			return c.Decisions(ctx, filter)
+		},
+		func(l api.DecisionList) string { return l.NextCursor },
+		func(l api.DecisionList) string { return a.decisionTable(l.Items) })
+	list.Flags().StringVar(&filter.Verdict, "verdict", "", "PASSED or FAILED")
+	list.Flags().StringVar(&filter.Digest, "digest", "", "only this digest")
+	list.Flags().StringVar(&filter.Image, "image", "", "only this reference, as it was asked")
+	get := oneCommand(a, "get", "Show a decision with its reasons",
+		func(ctx context.Context, c *api.Client, id string) (api.Decision, error) { return c.Decision(ctx, id) },
+		func(d api.Decision) string {
+			return a.decisionTable([]api.Decision{d}) + "\n\n" + string(d.Result)
+		})
+	get.Use = "get ID"
+	cmd.AddCommand(list, get)
+	return cmd
+}
+
+func (a *app) decisionTable(items []api.Decision) string {
+	rows := make([][]string, 0, len(items))
+	for _, d := range items {
+		rows = append(rows, []string{moment(&d.CreatedAt), d.Verdict, d.Image, short(d.Digest), d.Caller, d.ID})
+	}
+	return a.grid([]string{"TIME", "VERDICT", "IMAGE", "DIGEST", "CALLER", "ID"}, rows)
+}
+
+func (a *app) auditCommand() *cobra.Command {
+	cmd := group("audit", "Who changed what")
+	cmd.AddCommand(listCommand(a, "List the journal, newest first",
+		func(ctx context.Context, c *api.Client, o api.ListOptions) (api.AuditList, error) {
+			return c.Audit(ctx, o)
+		},
+		func(l api.AuditList) string { return l.NextCursor },
+		func(l api.AuditList) string {
+			rows := make([][]string, 0, len(l.Items))
+			for _, r := range l.Items {
+				rows = append(rows, []string{fmt.Sprint(r.Sequence), moment(&r.Time), r.Actor, r.Action, r.Resource, r.Outcome})
+			}
+			return a.grid([]string{"#", "TIME", "ACTOR", "ACTION", "RESOURCE", "OUTCOME"}, rows)
+		}))
+	return cmd
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/daemon"
+)
+
+// shutdownGrace is how long running requests may take once the process was
+// asked to stop.
+const shutdownGrace = 20 * time.Second
+
+func (a *app) serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the service",
+		Long: "Runs the service on one data folder. The first start makes the keys, the log,\n" +
+			"the database and an administrator's token (DATA/admin.token).",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			config, err := loadConfig(cmd.Flags(), a.getenv)
+			if err != nil {
+				return err
+			}
+			config.daemon.Logger = a.logger(config.logLevel, config.logForm)
+			return a.serve(cmd.Context(), config)
+		},
+	}
+	addSettings(cmd.Flags())
+	return cmd
+}
+
+// serve listens first, so that a taken address leaves no trace in the data
+// folder, and returns nil after a graceful stop.
+func (a *app) serve(ctx context.Context, config serveConfig) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", config.listen)
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	defer listener.Close() //nolint:errcheck // closed by the server too; a second close only reports that
+	d, err := daemon.Open(ctx, config.daemon)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.err, "countersign %s serves %s on %s\n", version, config.daemon.PublicURL, listener.Addr())
+	if path := d.AdminTokenPath(); path != "" {
+		fmt.Fprintf(a.err, "the administrator's token is in %s\n", path)
+	}
+	err = serveHTTP(ctx, d, listener, config)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	return errors.Join(err, d.Close(closing))
+}
+
+func serveHTTP(ctx context.Context, d *daemon.Daemon, listener net.Listener, config serveConfig) error {
+	server := newHTTPServer(d.Handler(), config.daemon.Logger)
+	failed := make(chan error, 1)
+	go func() {
+		if config.tlsCert != "" {
+			failed <- server.ServeTLS(listener, config.tlsCert, config.tlsKey)
+			return
+		}
+		failed <- server.Serve(listener)
+	}()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer cancel()
+	if err := server.Shutdown(closing); err != nil {
+		return fmt.Errorf("stopping: %w", err)
+	}
+	return nil
+}
+
+// newHTTPServer bounds what a slow or silent client can hold. There is no
+// write timeout: event streams and long verifications are bounded by their
+// own deadlines.
+func newHTTPServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       60 * time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/server/api"
+)
+
+// verifyFlags are the flags of `verify`.
+type verifyFlags struct {
+	policy             string
+	context            []string
+	cluster, namespace string
+	timeout            time.Duration
+	offline            offlineFlags
+}
+
+func (a *app) verifyCommand() *cobra.Command {
+	var f verifyFlags
+	cmd := &cobra.Command{
+		Use:   "verify IMAGE…",
+		Short: "Ask whether images may run",
+		Long: "Prints a verdict for each image and why. Exit code 0 is PASSED, 3 FAILED, 6 when\n" +
+			"an image could not be judged and asking again may help.\n\n" +
+			"--offline judges without a server: the policy (its keys in PEM), the trusted root\n" +
+			"and the image's own registry are all it uses.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usagef("name at least one image")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			answer, err := a.verify(cmd.Context(), f, args)
+			if err != nil {
+				return err
+			}
+			if err := a.printAnswer(answer); err != nil {
+				return err
+			}
+			return verdictError(answer)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.policy, "policy", "", "only this policy (with --offline: a file)")
+	flags.StringArrayVar(&f.context, "context", nil, "key=value that policies match; may be repeated")
+	flags.StringVar(&f.cluster, "cluster", "", "short for --context cluster=…")
+	flags.StringVar(&f.namespace, "namespace", "", "short for --context namespace=…")
+	flags.DurationVar(&f.timeout, "timeout", 0, "how long it may take, at most 30s")
+	f.offline.add(flags)
+	return cmd
+}
+
+func (a *app) verify(ctx context.Context, f verifyFlags, images []string) (api.VerifyAnswer, error) {
+	place, err := f.place()
+	if err != nil {
+		return api.VerifyAnswer{}, err
+	}
+	if f.offline.offline {
+		return a.verifyOffline(ctx, f, place, images)
+	}
+	client, err := a.client()
+	if err != nil {
+		return api.VerifyAnswer{}, err
+	}
+	request := api.VerifyRequest{Images: images, Context: place, Policy: f.policy}
+	if f.timeout > 0 {
+		request.Timeout = f.timeout.String()
+	}
+	return client.Verify(ctx, request)
+}
+
+func (f verifyFlags) place() (map[string]string, error) {
+	given := f.context
+	if f.cluster != "" {
+		given = append(given, "cluster="+f.cluster)
+	}
+	if f.namespace != "" {
+		given = append(given, "namespace="+f.namespace)
+	}
+	return pairs("--context", given)
+}
+
+func (a *app) printAnswer(answer api.VerifyAnswer) error {
+	for _, warning := range answer.Warnings {
+		fmt.Fprintf(a.err, "warning: %s\n", clean(warning))
+	}
+	return a.print(answer, func() string {
+		var out strings.Builder
+		for _, r := range answer.Results {
+			fmt.Fprintf(&out, "%s  %s\n", a.verdict(string(r.Verdict)), clean(r.Image))
+			if r.Digest != "" {
+				fmt.Fprintf(&out, "        %s\n", r.Digest)
+			}
+			for _, reason := range r.Reasons {
+				fmt.Fprintf(&out, "        %s: %s\n", reason.Code, clean(reason.Message))
+			}
+			writeEvidence(&out, r)
+		}
+		return out.String()
+	})
+}
+
+func writeEvidence(out *strings.Builder, r api.VerifyResult) {
+	for _, p := range r.Policies {
+		for _, requirement := range p.Requirements {
+			for _, e := range requirement.Evidence {
+				fmt.Fprintf(out, "        policy %s: %s by %s (%s)", clean(p.Name), e.Format, clean(e.Authority), short(e.Signer))
+				if e.LogIndex != nil {
+					fmt.Fprintf(out, ", log index %d", *e.LogIndex)
+				}
+				if e.SignedAt != "" {
+					fmt.Fprintf(out, ", signed %s", e.SignedAt)
+				}
+				out.WriteByte('\n')
+			}
+		}
+	}
+}
+
+// verdictError is nil for PASSED. A FAILED that only says that nothing could be
+// found out in time is a reason to ask again; any other FAILED is final.
+func verdictError(answer api.VerifyAnswer) error {
+	if answer.Verdict == policy.Passed {
+		return nil
+	}
+	for _, r := range answer.Results {
+		if r.Verdict != policy.Passed && !undecided(r.Reasons) {
+			return errFailed
+		}
+	}
+	return errUndecided
+}
+
+func undecided(reasons []policy.Reason) bool {
+	for _, r := range reasons {
+		if r.Code != policy.RegistryUnavailable && r.Code != policy.DeadlineExceeded {
+			return false
+		}
+	}
+	return len(reasons) > 0
+}

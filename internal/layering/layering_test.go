@@ -1,0 +1,185 @@
+// Package layering holds the house's import rule as a test: imports go down
+// only, and members of one layer do not know each other unless an arrow says
+// so. It parses the sources in-process; a test that asked `go list` would be
+// answered from the test cache after the rule is broken.
+package layering
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/countersign/countersign/"
+
+// layers is the table of the house, lowest first. A folder that is not listed
+// fails the test: a new room needs a place.
+var layers = map[string]int{
+	"internal/limits": 0, "internal/clock": 0, "internal/strictjson": 0, "internal/glob": 0,
+	"internal/layering": 0, "internal/localregistry": 0,
+	"store": 0, "store/storetest": 0,
+	"attest": 1, "tlog": 1, "trust": 1, "identity": 1,
+	"keys": 2, "tlog/sequencer": 2, "authority": 2, "archive": 2, "registry": 2,
+	"identity/oidc": 2, "identity/token": 2, "audit": 2,
+	"policy": 3, "catalog": 3,
+	"signer": 4, "verifier": 4,
+	"server": 5, "server/api": 5, "server/console": 5,
+	"daemon":          6,
+	"cmd/countersign": 7,
+}
+
+// arrows are the imports allowed within one layer.
+var arrows = map[string][]string{
+	"store":               {"internal/limits", "internal/clock", "internal/strictjson"},
+	"store/storetest":     {"store", "internal/limits", "internal/clock"},
+	"internal/strictjson": {"internal/limits"},
+	"internal/glob":       {"internal/limits"},
+	"attest":              {"tlog"},
+	"catalog":             {"policy"},
+	"server":              {"server/api", "server/console"},
+	"server/console":      {"server/api"},
+}
+
+// testOnly are packages that only tests and the demo may import; they may
+// import anything below the layer named.
+var testOnly = map[string]int{
+	"internal/testauthority": 4,
+	"server/servertest":      5,
+}
+
+// confined names third-party imports that may appear only below the folders
+// listed.
+var confined = map[string][]string{
+	"github.com/gin-gonic/gin":                             {"server"},
+	"github.com/danielgtaylor/huma":                        {"server"},
+	"github.com/transparency-dev/tessera":                  {"tlog/sequencer"},
+	"github.com/google/go-containerregistry/pkg/v1/remote": {"registry"},
+	"github.com/jackc/pgx":                                 {"store"},
+	"github.com/pressly/goose":                             {"store"},
+	"github.com/tink-crypto/tink-go":                       {"keys"},
+	"github.com/spf13/cobra":                               {"cmd/countersign"},
+	"github.com/knadh/koanf":                               {"cmd/countersign"},
+	"database/sql":                                         {"store"},
+}
+
+func TestImportsGoDownOnly(t *testing.T) {
+	root := filepath.Join("..", "..")
+	seen := 0
+	for file, imports := range sources(t, root) {
+		folder := filepath.ToSlash(filepath.Dir(file))
+		isTest := strings.HasSuffix(file, "_test.go")
+		layer, known := layers[folder]
+		if bound, ok := testOnly[folder]; ok {
+			layer, known = bound, true
+		}
+		if !known {
+			t.Errorf("%s: folder %q has no layer; give it one in the layering table", file, folder)
+			continue
+		}
+		for _, path := range imports {
+			seen++
+			if !isTest {
+				checkConfined(t, file, folder, path)
+			}
+			if target, ours := strings.CutPrefix(path, module); ours && !isTest {
+				checkLayer(t, file, folder, layer, target)
+			}
+		}
+	}
+	if seen < 100 {
+		t.Fatalf("only %d imports were seen; the test is not looking at the tree", seen)
+	}
+}
+
+func checkLayer(t *testing.T, file, folder string, layer int, target string) {
+	t.Helper()
+	if _, ok := testOnly[target]; ok {
+		if _, from := testOnly[folder]; !from {
+			t.Errorf("%s imports %s, which is for tests only", file, target)
+		}
+		return
+	}
+	below, known := layers[target]
+	_, fromTestOnly := testOnly[folder]
+	switch {
+	case !known:
+		t.Errorf("%s imports %s, which has no layer", file, target)
+	case below < layer, fromTestOnly && below <= layer:
+	case slices.Contains(arrows[folder], target):
+	default:
+		t.Errorf("%s (layer %d) imports %s (layer %d)", file, layer, target, below)
+	}
+}
+
+func checkConfined(t *testing.T, file, folder, path string) {
+	t.Helper()
+	for prefix, homes := range confined {
+		if path != prefix && !strings.HasPrefix(path, prefix+"/") {
+			continue
+		}
+		if !slices.ContainsFunc(homes, func(home string) bool {
+			return folder == home || strings.HasPrefix(folder, home+"/")
+		}) {
+			t.Errorf("%s imports %s, which is confined to %v", file, path, homes)
+		}
+	}
+}
+
+// sources maps each Go file of the module to its imports.
+func sources(t *testing.T, root string) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if path != root && (strings.HasPrefix(name, ".") || name == "testdata" || name == "bin") || !tracked(root, path) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		imports := []string{}
+		for _, spec := range parsed.Imports {
+			value, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			imports = append(imports, value)
+		}
+		found[filepath.ToSlash(rel)] = imports
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// tracked reports whether a folder belongs to this module: a nested module is
+// another house.
+func tracked(root, path string) bool {
+	if path == root {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(path, "go.mod"))
+	return os.IsNotExist(err)
+}

@@ -1,0 +1,98 @@
+package api
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/countersign/countersign/policy"
+)
+
+// VerifyRequest is the body of POST /v1/verify.
+type VerifyRequest struct {
+	Images  []string          `json:"images" nullable:"false" minItems:"1" maxItems:"200" doc:"Image references to judge."`
+	Context map[string]string `json:"context,omitempty" doc:"Where the images shall run: cluster, namespace, or any other key that policies match."`
+	Policy  string            `json:"policy,omitempty" maxLength:"128" doc:"Only this policy; by default every policy that matches applies."`
+	Timeout string            `json:"timeout,omitempty" maxLength:"16" doc:"Go duration of at most 30s; what is not decided by then is FAILED with deadline_exceeded."`
+}
+
+// VerifyAnswer is the answer of POST and GET /v1/verify.
+type VerifyAnswer struct {
+	Verdict  policy.Verdict `json:"verdict" enum:"PASSED,FAILED"`
+	Results  []VerifyResult `json:"results" nullable:"false"`
+	Warnings []string       `json:"warnings" nullable:"false"`
+}
+
+// VerifyResult is the verdict on one image.
+type VerifyResult struct {
+	Image      string          `json:"image" doc:"As asked."`
+	Pinned     string          `json:"pinned,omitempty" doc:"The image by digest."`
+	Digest     string          `json:"digest,omitempty"`
+	Verdict    policy.Verdict  `json:"verdict" enum:"PASSED,FAILED"`
+	Reasons    []policy.Reason `json:"reasons" nullable:"false"`
+	Policies   []PolicyResult  `json:"policies" nullable:"false"`
+	Cached     bool            `json:"cached"`
+	DecisionID string          `json:"decisionId,omitempty"`
+	Warnings   []string        `json:"warnings,omitempty" nullable:"false"`
+}
+
+// PolicyResult is what one policy said about one image.
+type PolicyResult struct {
+	Name         string              `json:"name"`
+	Revision     int64               `json:"revision"`
+	Mode         string              `json:"mode" doc:"enforce, warn or audit."`
+	Verdict      policy.Verdict      `json:"verdict" enum:"PASSED,FAILED"`
+	Reasons      []policy.Reason     `json:"reasons,omitempty" nullable:"false"`
+	Requirements []RequirementResult `json:"requirements" nullable:"false"`
+}
+
+// RequirementResult is what became of one requirement of a policy.
+type RequirementResult struct {
+	Requirement string            `json:"requirement"`
+	Verdict     policy.Verdict    `json:"verdict" enum:"PASSED,FAILED"`
+	Evidence    []policy.Evidence `json:"evidence" nullable:"false"`
+	Reasons     []policy.Reason   `json:"reasons,omitempty" nullable:"false"`
+}
+
+// Decision is a kept answer.
+type Decision struct {
+	ID         string            `json:"id"`
+	Image      string            `json:"image"`
+	Pinned     string            `json:"pinned,omitempty"`
+	Digest     string            `json:"digest,omitempty"`
+	Repository string            `json:"repository,omitempty"`
+	Verdict    string            `json:"verdict"`
+	Policy     string            `json:"policy,omitempty" doc:"The policy asked for; empty when all that match applied."`
+	Caller     string            `json:"caller"`
+	Context    map[string]string `json:"context,omitempty"`
+	Result     json.RawMessage   `json:"result,omitempty" doc:"The result as it was answered; only in GET /v1/decisions/{id}."`
+	CreatedAt  time.Time         `json:"createdAt"`
+}
+
+// DecisionList is a page of GET /v1/decisions.
+type DecisionList struct {
+	Items      []Decision `json:"items" nullable:"false"`
+	NextCursor string     `json:"nextCursor,omitempty"`
+}
+
+// Artifact is everything known of a digest.
+type Artifact struct {
+	Digest     string         `json:"digest"`
+	Signatures []ArtifactItem `json:"signatures" nullable:"false"`
+	Decisions  []Decision     `json:"decisions" nullable:"false"`
+	Truncated  bool           `json:"truncated" doc:"There is more than what is listed."`
+}
+
+// ArtifactItem is one kept signature or attestation of a digest.
+type ArtifactItem struct {
+	ID            string          `json:"id"`
+	Repository    string          `json:"repository"`
+	Format        string          `json:"format"`
+	PredicateType string          `json:"predicateType,omitempty"`
+	KeyID         string          `json:"keyId,omitempty"`
+	Signer        string          `json:"signer,omitempty"`
+	LogIndex      *int64          `json:"logIndex,omitempty" nullable:"false"`
+	Operation     string          `json:"operation,omitempty" doc:"Id of the signature that made it."`
+	Bundle        json.RawMessage `json:"bundle,omitempty"`
+	Legacy        *Legacy         `json:"legacy,omitempty" nullable:"false"`
+	CreatedAt     time.Time       `json:"createdAt"`
+}

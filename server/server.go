@@ -1,0 +1,189 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+
+	"github.com/countersign/countersign/archive"
+	"github.com/countersign/countersign/audit"
+	"github.com/countersign/countersign/catalog"
+	"github.com/countersign/countersign/identity/token"
+	"github.com/countersign/countersign/internal/clock"
+	"github.com/countersign/countersign/keys"
+	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/signer"
+	"github.com/countersign/countersign/trust"
+	"github.com/countersign/countersign/verifier"
+)
+
+// Log is the transparency log as the door serves it.
+type Log interface {
+	// Append logs a body and returns its entry once a published checkpoint
+	// covers it; the same body has one entry.
+	Append(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEntry, error)
+	// Entry returns an entry with a fresh inclusion proof.
+	Entry(ctx context.Context, index uint64) (*rekorpb.TransparencyLogEntry, error)
+	// Checkpoint returns the published signed note.
+	Checkpoint(ctx context.Context) ([]byte, error)
+	// ReadTile returns a file of the tlog-tiles layout by its path, which it
+	// parses strictly.
+	ReadTile(ctx context.Context, path string) ([]byte, error)
+}
+
+// Timestamper answers RFC 3161 queries.
+type Timestamper interface {
+	// Respond answers a DER TimeStampReq with a DER TimeStampResp.
+	Respond(ctx context.Context, query []byte) ([]byte, error)
+	// ChainPEM is the certificate chain, leaf first.
+	ChainPEM() []byte
+}
+
+// RegistryChecker looks at a registry host through its rule.
+type RegistryChecker interface {
+	Check(ctx context.Context, host, repository string) (registry.CheckReport, error)
+}
+
+// Config is what a Server is made of. Every part is required unless it says
+// otherwise.
+type Config struct {
+	Signer        *signer.Signer
+	Verifier      *verifier.Verifier
+	Keys          *keys.Ring
+	Catalog       *catalog.Catalog
+	Tokens        *token.Tokens
+	Authenticator Authenticator
+	Registry      RegistryChecker
+	Log           Log
+	Timestamper   Timestamper
+	Archive       *archive.Archive
+	Journal       *audit.Journal
+	// Trust is the trusted root in force.
+	Trust func() trust.Root
+	// Ready reports why the server cannot do its work now, by the name of the
+	// part; optional. It is shown to anybody, so values are "ok" or a short
+	// fixed text.
+	Ready func(ctx context.Context) map[string]error
+	Clock clock.Clock
+	// NewID makes UUIDv7 request ids.
+	NewID  func() string
+	Logger *slog.Logger
+	// Version of the program, told by /healthz; optional.
+	Version string
+	// Collectors are more metrics to expose; optional.
+	Collectors []prometheus.Collector
+	// Heartbeat is the pause between comments on an idle event stream;
+	// optional, 15 seconds.
+	Heartbeat time.Duration
+
+	// AnonymousVerify opens the verify and admission endpoints to everybody.
+	AnonymousVerify bool
+	// AnonymousLogWrites opens POST /api/v2/log/entries to everybody: stock
+	// clients send no credentials.
+	AnonymousLogWrites bool
+	// AnonymousMetrics opens /metrics to everybody.
+	AnonymousMetrics bool
+}
+
+// Server is the HTTP door. It is safe for concurrent use.
+type Server struct {
+	cfg         Config
+	engine      *gin.Engine
+	api         huma.API
+	access      map[route]access
+	problems    []row
+	metrics     *metrics
+	crossOrigin *http.CrossOriginProtection
+	openapi     []byte
+}
+
+// New assembles the routes. It fails when a part is missing, or when the
+// routes and the role table differ.
+func New(cfg Config) (*Server, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	m, err := newMetrics(cfg.Collectors)
+	if err != nil {
+		return nil, fmt.Errorf("registering metrics: %w", err)
+	}
+	engine := newEngine()
+	s := &Server{
+		cfg: cfg, engine: engine, access: roleTable(cfg), problems: problemTable(),
+		metrics: m, crossOrigin: http.NewCrossOriginProtection(),
+	}
+	s.use()
+	s.api = newAPI(engine)
+	s.routes()
+	if s.openapi, err = spec(s.api); err != nil {
+		return nil, err
+	}
+	return s, s.checkRoutes()
+}
+
+// newEngine is gin without its conveniences: no redirect to another spelling
+// of a path, no trust in forwarding headers.
+func newEngine() *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	engine := gin.New()
+	engine.RedirectTrailingSlash = false
+	engine.RedirectFixedPath = false
+	engine.RemoveExtraSlash = false
+	engine.HandleMethodNotAllowed = true
+	engine.ForwardedByClientIP = false
+	return engine
+}
+
+func (s *Server) routes() {
+	s.engine.NoRoute(func(c *gin.Context) { s.fail(c, errNoRoute) })
+	s.engine.NoMethod(func(c *gin.Context) { s.fail(c, errNoMethod) })
+	s.signatureRoutes()
+	s.operationRoutes()
+	s.verifyRoutes()
+	s.keyRoutes()
+	s.registryRoutes()
+	s.policyRoutes()
+	s.grantRoutes()
+	s.tokenRoutes()
+	s.artifactRoutes()
+	s.decisionRoutes()
+	s.auditRoutes()
+	s.logRoutes()
+	s.timestampRoutes()
+	s.trustRoutes()
+	s.admissionRoutes()
+	s.healthRoutes()
+}
+
+// Handler answers requests.
+func (s *Server) Handler() http.Handler { return s.engine }
+
+// OpenAPI is the document served as /openapi.json.
+func (s *Server) OpenAPI() []byte { return append([]byte(nil), s.openapi...) }
+
+func (c *Config) complete() error {
+	for name, missing := range map[string]bool{
+		"Signer": c.Signer == nil, "Verifier": c.Verifier == nil, "Keys": c.Keys == nil,
+		"Catalog": c.Catalog == nil, "Tokens": c.Tokens == nil, "Authenticator": c.Authenticator == nil,
+		"Registry": c.Registry == nil, "Log": c.Log == nil, "Timestamper": c.Timestamper == nil,
+		"Archive": c.Archive == nil, "Journal": c.Journal == nil, "Trust": c.Trust == nil,
+		"Clock": c.Clock == nil, "NewID": c.NewID == nil, "Logger": c.Logger == nil,
+	} {
+		if missing {
+			return errors.New("server: " + name + " is missing from the configuration")
+		}
+	}
+	if c.Heartbeat <= 0 {
+		c.Heartbeat = 15 * time.Second
+	}
+	return nil
+}
