@@ -16,8 +16,11 @@ import (
 // question out of it.
 func FuzzQuery(f *testing.F) {
 	for _, o := range []timestamp.RequestOptions{
-		{}, {Hash: crypto.SHA512, Certificates: true}, {Hash: crypto.SHA384, Nonce: big.NewInt(-5)},
-		{Nonce: new(big.Int).Lsh(big.NewInt(1), 160), TSAPolicyOID: PolicyOID()}, {Hash: crypto.SHA1},
+		{},
+		{Hash: crypto.SHA512, Certificates: true},
+		{Hash: crypto.SHA384, Nonce: big.NewInt(-5)},
+		{Nonce: new(big.Int).Lsh(big.NewInt(1), 160), TSAPolicyOID: PolicyOID()},
+		{Hash: crypto.SHA1},
 		{TSAPolicyOID: asn1.ObjectIdentifier{1, 2, 3}},
 	} {
 		der, err := timestamp.CreateRequest(strings.NewReader("seed"), &o)

@@ -8,7 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	_ "crypto/sha1" //nolint:gosec // the negative case
+	_ "crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
@@ -47,7 +47,7 @@ func open(t testing.TB) *bench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { db.Close() })
-	b := &bench{now: time.Now().UTC().Truncate(time.Second).Add(300 * time.Millisecond)} //nolint:forbidigo // openssl uses the machine's clock
+	b := &bench{now: time.Now().UTC().Truncate(time.Second).Add(300 * time.Millisecond)}
 	b.config = authority.TimestampConfig{
 		Root: newKey(t, elliptic.P384()), Leaf: newKey(t, elliptic.P256()), Objects: db.Objects(),
 		Organization: "Example", Clock: clock.Func(func() time.Time { return b.now }),

@@ -52,10 +52,14 @@ func New(cfg Config) (*Catalog, error) {
 		return nil, errors.New("catalog: objects and sealer are required")
 	}
 	c := &Catalog{sealer: cfg.Sealer, objects: cfg.Objects}
-	c.policies = &Collection[*policy.Policy]{kind: KindPolicy, objects: cfg.Objects, most: limits.Policies,
-		decode: func(o store.Object) (*policy.Policy, error) { return parsePolicy(o.Name, o.Body) }}
-	c.grants = &Collection[*policy.Grant]{kind: KindGrant, objects: cfg.Objects, most: limits.Policies,
-		decode: func(o store.Object) (*policy.Grant, error) { return parseGrant(o.Name, o.Body) }}
+	c.policies = &Collection[*policy.Policy]{
+		kind: KindPolicy, objects: cfg.Objects, most: limits.Policies,
+		decode: func(o store.Object) (*policy.Policy, error) { return parsePolicy(o.Name, o.Body) },
+	}
+	c.grants = &Collection[*policy.Grant]{
+		kind: KindGrant, objects: cfg.Objects, most: limits.Policies,
+		decode: func(o store.Object) (*policy.Grant, error) { return parseGrant(o.Name, o.Body) },
+	}
 	c.rules = &Collection[registry.Rule]{kind: KindRegistry, objects: cfg.Objects, most: limits.Policies, decode: c.openRule}
 	return c, nil
 }
@@ -161,7 +165,7 @@ func (c *Catalog) sealRule(r registry.Rule) (storedRule, error) {
 	if r.Credentials == nil {
 		return kept, nil
 	}
-	plain, err := json.Marshal(r.Credentials)
+	plain, err := json.Marshal(r.Credentials) //nolint:gosec // sealed on the next lines
 	if err != nil {
 		return storedRule{}, fmt.Errorf("encoding credentials: %w", err)
 	}

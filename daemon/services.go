@@ -151,7 +151,7 @@ func (d *Daemon) publishTrust(s *services, log keys.Key) error {
 	if err != nil {
 		return fmt.Errorf("making the trusted root: %w", err)
 	}
-	if err := writeFile(d.path(rootFile), document, 0o644); err != nil { //nolint:gosec // public material, meant to be read
+	if err := writeFile(d.path(rootFile), document, 0o644); err != nil {
 		return fmt.Errorf("writing the trusted root: %w", err)
 	}
 	return nil

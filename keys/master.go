@@ -91,7 +91,7 @@ func readMaster(path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the master key file: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	// The checks are on the opened file, so that it cannot be exchanged
 	// between check and use.
 	info, err := f.Stat()
@@ -136,7 +136,7 @@ func createMaster(path string) error {
 	if err != nil {
 		return fmt.Errorf("making the master key file: %w", err)
 	}
-	defer os.Remove(f.Name())
+	defer os.Remove(f.Name()) //nolint:errcheck // a leftover has no name that is used
 	if err := writeDurably(f, formatMaster(secret)); err != nil {
 		return fmt.Errorf("writing the master key file: %w", err)
 	}

@@ -51,9 +51,16 @@ func TestMasterFilePermissions(t *testing.T) {
 		mode fs.FileMode
 		want error
 	}{
-		{0o600, nil}, {0o400, nil},
-		{0o640, keys.ErrMaster}, {0o604, keys.ErrMaster}, {0o660, keys.ErrMaster}, {0o602, keys.ErrMaster},
-		{0o700, keys.ErrMaster}, {0o610, keys.ErrMaster}, {0o644, keys.ErrMaster}, {0o777, keys.ErrMaster},
+		{0o600, nil},
+		{0o400, nil},
+		{0o640, keys.ErrMaster},
+		{0o604, keys.ErrMaster},
+		{0o660, keys.ErrMaster},
+		{0o602, keys.ErrMaster},
+		{0o700, keys.ErrMaster},
+		{0o610, keys.ErrMaster},
+		{0o644, keys.ErrMaster},
+		{0o777, keys.ErrMaster},
 	} {
 		if err := os.Chmod(path, c.mode); err != nil {
 			t.Fatal(err)

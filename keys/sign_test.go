@@ -390,7 +390,7 @@ func TestNothingPrints(t *testing.T) {
 		t.Fatalf("control: %d bytes, %v", len(secret), err)
 	}
 	text := fmt.Sprintf("%+v %#v %+v %+v %+v %#v %s %+v %#v", k, k, s, b.Ring, b.master, b.master, b.master, *b.master, *b.master)
-	for _, form := range []string{encoded, "mac:", hex.EncodeToString(secret), strings.Trim(fmt.Sprint(secret), "[]")} {
+	for _, form := range []string{encoded, "mac:", hex.EncodeToString(secret), strings.Trim(fmt.Sprintf("%d", secret), "[]")} {
 		if strings.Contains(text, form) {
 			t.Error("prints the master secret")
 		}

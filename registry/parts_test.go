@@ -333,7 +333,7 @@ func send(t *testing.T, method, url, contentType string, body []byte, want int) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // read-only
+	defer resp.Body.Close()
 	if resp.StatusCode != want {
 		b, _ := io.ReadAll(resp.Body)
 		t.Fatalf("%s %s: %d %s", method, url, resp.StatusCode, b)

@@ -25,7 +25,7 @@ func TestOpenAPIIsCommitted(t *testing.T) {
 	}
 	path := filepath.Join("..", specFile)
 	if flag.Lookup("update").Value.String() == "true" {
-		h.must(os.WriteFile(path, served.body, 0o644)) //nolint:gosec // documentation
+		h.must(os.WriteFile(path, served.body, 0o644))
 	}
 	committed, err := os.ReadFile(path)
 	h.must(err)

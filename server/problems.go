@@ -55,106 +55,190 @@ func problemTable() []row {
 
 func requestProblems() []row {
 	return []row{
-		{"unauthenticated", http.StatusUnauthorized, "Not authenticated", "Send a valid API token as Authorization: Bearer. It may be missing, expired, revoked or misspelt.", 0,
-			[]error{errNoCredentials, errBadCredentials, token.ErrInvalid}},
-		{"forbidden", http.StatusForbidden, "Not allowed", "The caller's roles or grants do not cover this call.", 0,
-			[]error{errRole, signer.ErrForbidden}},
-		{"cross_origin", http.StatusForbidden, "Cross-origin request", "This call may not be made by another site's page.", 0,
-			[]error{errCrossOrigin}},
-		{"no_such_route", http.StatusNotFound, "No such route", "There is nothing under this path; paths have one spelling, without doubled or trailing slashes.", 0,
-			[]error{errNoRoute}},
-		{"method_not_allowed", http.StatusMethodNotAllowed, "Method not allowed", "This path exists with other methods; see the Allow header.", 0,
-			[]error{errNoMethod}},
-		{"too_large", http.StatusRequestEntityTooLarge, "Body too large", "Send a smaller body.", 0,
-			[]error{errTooLarge, tlog.ErrTooLarge, sequencer.ErrTooLarge}},
-		{"unsupported_media_type", http.StatusUnsupportedMediaType, "Unsupported media type", "Send the Content-Type that openapi.json names for this call.", 0,
-			[]error{errMediaType}},
-		{"not_acceptable", http.StatusNotAcceptable, "Not acceptable", "Accept application/json.", 0,
-			[]error{errNotAcceptable}},
-		{"request_timeout", http.StatusRequestTimeout, "Request timeout", "The body did not arrive in time; send it again.", 0,
-			[]error{errReadTimeout}},
-		{"identity_required", http.StatusUnprocessableEntity, "Key required", "Name a managed key; signing with a certificate needs a caller with an OIDC identity.", 0,
-			[]error{signer.ErrIdentityKey}},
-		{"unsupported", http.StatusUnprocessableEntity, "Not supported", "This server does not offer what the field asks for.", 0,
-			[]error{errUnsupported, keys.ErrBackend, policy.ErrUnsupported}},
-		{"idempotency_key_reused", http.StatusUnprocessableEntity, "Idempotency key reused", "This Idempotency-Key was used with another request; use a new key for a new request.", 0,
-			[]error{signer.ErrIdempotencyReused}},
-		{"policy_not_found", http.StatusNotFound, "Policy not found", "The policy named does not exist.", 0,
-			[]error{verifier.ErrPolicyNotFound}},
-		{"precondition_required", http.StatusPreconditionRequired, "Precondition required", "Replacing this object needs If-Match with the ETag of the revision you read.", 0,
-			[]error{errNeedsMatch}},
-		{"stale_revision", http.StatusPreconditionFailed, "Stale revision", "The object is not the one If-Match names; read it again and repeat the change.", 0,
-			[]error{errMatch, store.ErrStale}},
+		{
+			"unauthenticated", http.StatusUnauthorized, "Not authenticated", "Send a valid API token as Authorization: Bearer. It may be missing, expired, revoked or misspelt.", 0,
+			[]error{errNoCredentials, errBadCredentials, token.ErrInvalid},
+		},
+		{
+			"forbidden", http.StatusForbidden, "Not allowed", "The caller's roles or grants do not cover this call.", 0,
+			[]error{errRole, signer.ErrForbidden},
+		},
+		{
+			"cross_origin", http.StatusForbidden, "Cross-origin request", "This call may not be made by another site's page.", 0,
+			[]error{errCrossOrigin},
+		},
+		{
+			"no_such_route", http.StatusNotFound, "No such route", "There is nothing under this path; paths have one spelling, without doubled or trailing slashes.", 0,
+			[]error{errNoRoute},
+		},
+		{
+			"method_not_allowed", http.StatusMethodNotAllowed, "Method not allowed", "This path exists with other methods; see the Allow header.", 0,
+			[]error{errNoMethod},
+		},
+		{
+			"too_large", http.StatusRequestEntityTooLarge, "Body too large", "Send a smaller body.", 0,
+			[]error{errTooLarge, tlog.ErrTooLarge, sequencer.ErrTooLarge},
+		},
+		{
+			"unsupported_media_type", http.StatusUnsupportedMediaType, "Unsupported media type", "Send the Content-Type that openapi.json names for this call.", 0,
+			[]error{errMediaType},
+		},
+		{
+			"not_acceptable", http.StatusNotAcceptable, "Not acceptable", "Accept application/json.", 0,
+			[]error{errNotAcceptable},
+		},
+		{
+			"request_timeout", http.StatusRequestTimeout, "Request timeout", "The body did not arrive in time; send it again.", 0,
+			[]error{errReadTimeout},
+		},
+		{
+			"identity_required", http.StatusUnprocessableEntity, "Key required", "Name a managed key; signing with a certificate needs a caller with an OIDC identity.", 0,
+			[]error{signer.ErrIdentityKey},
+		},
+		{
+			"unsupported", http.StatusUnprocessableEntity, "Not supported", "This server does not offer what the field asks for.", 0,
+			[]error{errUnsupported, keys.ErrBackend, policy.ErrUnsupported},
+		},
+		{
+			"idempotency_key_reused", http.StatusUnprocessableEntity, "Idempotency key reused", "This Idempotency-Key was used with another request; use a new key for a new request.", 0,
+			[]error{signer.ErrIdempotencyReused},
+		},
+		{
+			"policy_not_found", http.StatusNotFound, "Policy not found", "The policy named does not exist.", 0,
+			[]error{verifier.ErrPolicyNotFound},
+		},
+		{
+			"precondition_required", http.StatusPreconditionRequired, "Precondition required", "Replacing this object needs If-Match with the ETag of the revision you read.", 0,
+			[]error{errNeedsMatch},
+		},
+		{
+			"stale_revision", http.StatusPreconditionFailed, "Stale revision", "The object is not the one If-Match names; read it again and repeat the change.", 0,
+			[]error{errMatch, store.ErrStale},
+		},
 	}
 }
 
 func signingProblems() []row {
 	return []row{
-		{"registry_not_trusted", http.StatusForbidden, "Registry not trusted", "The registry or repository is not listed under /v1/registries; it was not contacted.", 0,
-			[]error{signer.ErrRegistryNotListed, registry.ErrNotListed}},
-		{"key_not_found", http.StatusNotFound, "Key not found", "There is no signing key of that name.", 0,
-			[]error{signer.ErrKeyNotFound, keys.ErrNotFound}},
-		{"key_revoked", http.StatusConflict, "Key revoked", "The key was revoked; the signature was not released.", 0,
-			[]error{signer.ErrKeyRevoked}},
-		{"key_rotated", http.StatusServiceUnavailable, "Key rotated meanwhile", "The key was rotated while it signed; try again.", soon,
-			[]error{signer.ErrKeyRotated}},
-		{"key_not_active", http.StatusConflict, "Key not active", "The key is not in the state active, so it does not sign.", 0,
-			[]error{signer.ErrKeyNotActive, keys.ErrNotActive}},
-		{"key_state_conflict", http.StatusConflict, "Not possible in the key's state", "The key's life cycle has no such step from its state; read the key.", 0,
-			[]error{keys.ErrTransition}},
-		{"image_not_found", http.StatusNotFound, "Image not found", "The registry has no such manifest.", 0,
-			[]error{signer.ErrManifestNotFound, registry.ErrNotFound}},
-		{"digest_mismatch", http.StatusUnprocessableEntity, "Digest mismatch", "The registry answered bytes that do not hash to the digest; nothing was signed.", 0,
-			[]error{signer.ErrDigestMismatch, registry.ErrDigestMismatch}},
-		{"ambiguous_manifest", http.StatusUnprocessableEntity, "Ambiguous manifest", "The document could be read as two different things; push a plain image manifest or index.", 0,
-			[]error{signer.ErrAmbiguousManifest, registry.ErrAmbiguous}},
-		{"registry_denied", http.StatusUnprocessableEntity, "Registry refused access", "The registry refused the credentials configured under /v1/registries, or they lack a right.", 0,
-			[]error{signer.ErrRegistryDenied, registry.ErrDenied}},
-		{"registry_unsafe", http.StatusUnprocessableEntity, "Registry answer refused", "The registry led to an address or host that is not configured for it.", 0,
-			[]error{signer.ErrRegistryUnsafe, registry.ErrUnsafe}},
-		{"limit_exceeded", http.StatusUnprocessableEntity, "Limit exceeded", "The image or what is attached to it exceeds a limit of this service.", 0,
-			[]error{signer.ErrLimit, registry.ErrLimit, registry.ErrAttachment, catalog.ErrFull}},
-		{"operation_pending", http.StatusServiceUnavailable, "Operation pending", "The signature is kept and finishes by itself; repeat the call with the same Idempotency-Key.", later,
-			[]error{signer.ErrPending}},
-		{"signing_failed", http.StatusInternalServerError, "Signing failed", "The key did not make a valid signature; ask the operator.", 0,
-			[]error{signer.ErrSign, keys.ErrSealed, keys.ErrSignature, keys.ErrForm}},
-		{"signature_rejected", http.StatusInternalServerError, "Signature rejected", "The verifier did not accept the fresh signature, so it was not released; ask the operator.", 0,
-			[]error{signer.ErrRejected, verifier.ErrNotFresh}},
+		{
+			"registry_not_trusted", http.StatusForbidden, "Registry not trusted", "The registry or repository is not listed under /v1/registries; it was not contacted.", 0,
+			[]error{signer.ErrRegistryNotListed, registry.ErrNotListed},
+		},
+		{
+			"key_not_found", http.StatusNotFound, "Key not found", "There is no signing key of that name.", 0,
+			[]error{signer.ErrKeyNotFound, keys.ErrNotFound},
+		},
+		{
+			"key_revoked", http.StatusConflict, "Key revoked", "The key was revoked; the signature was not released.", 0,
+			[]error{signer.ErrKeyRevoked},
+		},
+		{
+			"key_rotated", http.StatusServiceUnavailable, "Key rotated meanwhile", "The key was rotated while it signed; try again.", soon,
+			[]error{signer.ErrKeyRotated},
+		},
+		{
+			"key_not_active", http.StatusConflict, "Key not active", "The key is not in the state active, so it does not sign.", 0,
+			[]error{signer.ErrKeyNotActive, keys.ErrNotActive},
+		},
+		{
+			"key_state_conflict", http.StatusConflict, "Not possible in the key's state", "The key's life cycle has no such step from its state; read the key.", 0,
+			[]error{keys.ErrTransition},
+		},
+		{
+			"image_not_found", http.StatusNotFound, "Image not found", "The registry has no such manifest.", 0,
+			[]error{signer.ErrManifestNotFound, registry.ErrNotFound},
+		},
+		{
+			"digest_mismatch", http.StatusUnprocessableEntity, "Digest mismatch", "The registry answered bytes that do not hash to the digest; nothing was signed.", 0,
+			[]error{signer.ErrDigestMismatch, registry.ErrDigestMismatch},
+		},
+		{
+			"ambiguous_manifest", http.StatusUnprocessableEntity, "Ambiguous manifest", "The document could be read as two different things; push a plain image manifest or index.", 0,
+			[]error{signer.ErrAmbiguousManifest, registry.ErrAmbiguous},
+		},
+		{
+			"registry_denied", http.StatusUnprocessableEntity, "Registry refused access", "The registry refused the credentials configured under /v1/registries, or they lack a right.", 0,
+			[]error{signer.ErrRegistryDenied, registry.ErrDenied},
+		},
+		{
+			"registry_unsafe", http.StatusUnprocessableEntity, "Registry answer refused", "The registry led to an address or host that is not configured for it.", 0,
+			[]error{signer.ErrRegistryUnsafe, registry.ErrUnsafe},
+		},
+		{
+			"limit_exceeded", http.StatusUnprocessableEntity, "Limit exceeded", "The image or what is attached to it exceeds a limit of this service.", 0,
+			[]error{signer.ErrLimit, registry.ErrLimit, registry.ErrAttachment, catalog.ErrFull},
+		},
+		{
+			"operation_pending", http.StatusServiceUnavailable, "Operation pending", "The signature is kept and finishes by itself; repeat the call with the same Idempotency-Key.", later,
+			[]error{signer.ErrPending},
+		},
+		{
+			"signing_failed", http.StatusInternalServerError, "Signing failed", "The key did not make a valid signature; ask the operator.", 0,
+			[]error{signer.ErrSign, keys.ErrSealed, keys.ErrSignature, keys.ErrForm},
+		},
+		{
+			"signature_rejected", http.StatusInternalServerError, "Signature rejected", "The verifier did not accept the fresh signature, so it was not released; ask the operator.", 0,
+			[]error{signer.ErrRejected, verifier.ErrNotFresh},
+		},
 	}
 }
 
 func stateProblems() []row {
 	return []row{
-		{"not_found", http.StatusNotFound, "Not found", "There is no such object.", 0,
-			[]error{signer.ErrNotFound, store.ErrNotFound, token.ErrNotFound, sequencer.ErrNotFound}},
-		{"already_exists", http.StatusConflict, "Exists already", "There is an object of that name already.", 0,
-			[]error{store.ErrExists, keys.ErrExists, token.ErrExists}},
-		{"invalid_request", http.StatusBadRequest, "Invalid request", "The request cannot be read as this call wants it; errors names the places.", 0,
-			[]error{errRequest, signer.ErrRequest, verifier.ErrRequest, strictjson.ErrInvalid, glob.ErrPattern, attest.ErrDigest, store.ErrCursor, store.ErrText,
+		{
+			"not_found", http.StatusNotFound, "Not found", "There is no such object.", 0,
+			[]error{signer.ErrNotFound, store.ErrNotFound, token.ErrNotFound, sequencer.ErrNotFound},
+		},
+		{
+			"already_exists", http.StatusConflict, "Exists already", "There is an object of that name already.", 0,
+			[]error{store.ErrExists, keys.ErrExists, token.ErrExists},
+		},
+		{
+			"invalid_request", http.StatusBadRequest, "Invalid request", "The request cannot be read as this call wants it; errors names the places.", 0,
+			[]error{
+				errRequest, signer.ErrRequest, verifier.ErrRequest, strictjson.ErrInvalid, glob.ErrPattern, attest.ErrDigest, store.ErrCursor, store.ErrText,
 				registry.ErrReference, registry.ErrRule, keys.ErrName, keys.ErrAlgorithm, keys.ErrPurpose, keys.ErrReason,
 				tlog.ErrRequest, tlog.ErrPath, authority.ErrQuery, token.ErrName, token.ErrRoles, token.ErrExpiry,
-				policy.ErrPolicy, policy.ErrGrant, catalog.ErrName}},
+				policy.ErrPolicy, policy.ErrGrant, catalog.ErrName,
+			},
+		},
 	}
 }
 
 func serviceProblems() []row {
 	return []row{
-		{"busy", http.StatusServiceUnavailable, "Busy", "Too much is being done at once; try again.", soon,
-			[]error{signer.ErrBusy}},
-		{"registry_unavailable", http.StatusServiceUnavailable, "Registry unavailable", "The registry cannot be reached or failed; try again.", later,
-			[]error{signer.ErrRegistryUnavailable, registry.ErrUnavailable}},
-		{"log_unavailable", http.StatusServiceUnavailable, "Log unavailable", "The transparency log takes no entries just now; try again.", later,
-			[]error{signer.ErrLog, sequencer.ErrPushback, sequencer.ErrClosed, sequencer.ErrStopped}},
-		{"timestamp_unavailable", http.StatusServiceUnavailable, "Timestamp authority unavailable", "The timestamp authority does not answer just now; try again.", later,
-			[]error{signer.ErrTimestamp, authority.ErrExpired}},
-		{"journal_unavailable", http.StatusServiceUnavailable, "Journal unavailable", "The decision cannot be journalled, so nothing was done; try again.", later,
-			[]error{errJournal, signer.ErrJournal, verifier.ErrJournal}},
-		{"store_unavailable", http.StatusServiceUnavailable, "Store unavailable", "The database cannot be reached; try again.", later,
-			[]error{signer.ErrStore, store.ErrUnavailable, verifier.ErrPolicies}},
-		{"not_ready", http.StatusServiceUnavailable, "Not ready", "The server cannot do this yet; try again.", later,
-			[]error{errNotReady}},
-		{"deadline_exceeded", http.StatusServiceUnavailable, "Deadline exceeded", "It was not done in time; try again.", soon,
-			[]error{context.DeadlineExceeded, context.Canceled}},
+		{
+			"busy", http.StatusServiceUnavailable, "Busy", "Too much is being done at once; try again.", soon,
+			[]error{signer.ErrBusy},
+		},
+		{
+			"registry_unavailable", http.StatusServiceUnavailable, "Registry unavailable", "The registry cannot be reached or failed; try again.", later,
+			[]error{signer.ErrRegistryUnavailable, registry.ErrUnavailable},
+		},
+		{
+			"log_unavailable", http.StatusServiceUnavailable, "Log unavailable", "The transparency log takes no entries just now; try again.", later,
+			[]error{signer.ErrLog, sequencer.ErrPushback, sequencer.ErrClosed, sequencer.ErrStopped},
+		},
+		{
+			"timestamp_unavailable", http.StatusServiceUnavailable, "Timestamp authority unavailable", "The timestamp authority does not answer just now; try again.", later,
+			[]error{signer.ErrTimestamp, authority.ErrExpired},
+		},
+		{
+			"journal_unavailable", http.StatusServiceUnavailable, "Journal unavailable", "The decision cannot be journalled, so nothing was done; try again.", later,
+			[]error{errJournal, signer.ErrJournal, verifier.ErrJournal},
+		},
+		{
+			"store_unavailable", http.StatusServiceUnavailable, "Store unavailable", "The database cannot be reached; try again.", later,
+			[]error{signer.ErrStore, store.ErrUnavailable, verifier.ErrPolicies},
+		},
+		{
+			"not_ready", http.StatusServiceUnavailable, "Not ready", "The server cannot do this yet; try again.", later,
+			[]error{errNotReady},
+		},
+		{
+			"deadline_exceeded", http.StatusServiceUnavailable, "Deadline exceeded", "It was not done in time; try again.", soon,
+			[]error{context.DeadlineExceeded, context.Canceled},
+		},
 		internalProblem(),
 	}
 }
@@ -162,11 +246,15 @@ func serviceProblems() []row {
 // internalProblem is what an error in no row becomes. Its causes are what no
 // caller can bring about.
 func internalProblem() row {
-	return row{"internal", http.StatusInternalServerError, "Internal error", "The server failed; give the operator the request id.", 0,
-		[]error{errInternal, errPanic, signer.ErrInternal, keys.ErrMaster, catalog.ErrStored, archive.ErrItem, audit.ErrRecord, audit.ErrChain,
+	return row{
+		"internal", http.StatusInternalServerError, "Internal error", "The server failed; give the operator the request id.", 0,
+		[]error{
+			errInternal, errPanic, signer.ErrInternal, keys.ErrMaster, catalog.ErrStored, archive.ErrItem, audit.ErrRecord, audit.ErrChain,
 			trust.ErrRoot, authority.ErrCertificate, sequencer.ErrConfig, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt,
 			attest.ErrStatement, attest.ErrAnnotations, attest.ErrBundle, attest.ErrEnvelope, attest.ErrSimpleSigning,
-			tlog.ErrBody, tlog.ErrProof, tlog.ErrCheckpoint, tlog.ErrSET, tlog.ErrKeyType, tlog.ErrSignature, tlog.ErrLogKey, tlog.ErrOrigin, tlog.ErrEntry}}
+			tlog.ErrBody, tlog.ErrProof, tlog.ErrCheckpoint, tlog.ErrSET, tlog.ErrKeyType, tlog.ErrSignature, tlog.ErrLogKey, tlog.ErrOrigin, tlog.ErrEntry,
+		},
+	}
 }
 
 // rowOf finds an error's row. What wraps both a body limit of net/http and

@@ -15,7 +15,6 @@ import (
 	"testing"
 )
 
-//nolint:gochecknoglobals // a test flag
 var update = flag.Bool("update", false, "write the generated files")
 
 // lower are the packages below the server whose errors can reach it.
@@ -130,7 +129,7 @@ func TestProblemsDocument(t *testing.T) {
 	path := filepath.Join("..", "docs", "problems.md")
 	want := problemsDocument()
 	if *update {
-		if err := os.WriteFile(path, want, 0o644); err != nil { //nolint:gosec // documentation
+		if err := os.WriteFile(path, want, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

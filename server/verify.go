@@ -166,6 +166,9 @@ func (s *Server) verifyOne(ctx context.Context, in *verifyOneInput) (*verifyOneO
 }
 
 func verifyRequest(ctx context.Context, r api.VerifyRequest) (verifier.Request, error) {
+	if r.VSA {
+		return verifier.Request{}, &refusal{cause: errUnsupported, fields: fieldProblem("body.vsa", "verification summaries are not available; ask with false")}
+	}
 	request := verifier.Request{Images: r.Images, Context: r.Context, Policy: r.Policy, Caller: callerOf(ctx)}
 	if r.Timeout == "" {
 		return request, nil

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/countersign/countersign/internal/localregistry"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/server/api"
@@ -162,7 +160,7 @@ func pushMany(b *testing.B, registry *localregistry.Registry, repository string,
 	for i := range images {
 		d, err := registry.PushImage(context.Background(), repository, "", fmt.Sprintf("%s %d %d", repository, i, time.Now().UnixNano()))
 		check(b, err)
-		images[i] = registry.Image(repository, digest.Digest(d))
+		images[i] = registry.Image(repository, d)
 	}
 	return images
 }

@@ -16,9 +16,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"google.golang.org/protobuf/encoding/protojson"
-
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/countersign/countersign/internal/localregistry"
 	"github.com/countersign/countersign/server/api"

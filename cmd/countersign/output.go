@@ -44,9 +44,9 @@ func (a *app) print(v any, asTable func() string) error {
 // grid lays rows out in columns under bold headings. Styles are dropped when
 // the output is not a terminal or NO_COLOR is set.
 func (a *app) grid(headings []string, rows [][]string) string {
-	for i, row := range rows {
-		for j, cell := range row {
-			rows[i][j] = clean(cell)
+	for _, row := range rows {
+		for j := range row {
+			row[j] = clean(row[j])
 		}
 	}
 	t := table.New().Headers(headings...).Rows(rows...).

@@ -92,10 +92,8 @@ func (a *app) rootCommand() *cobra.Command {
 
 // group is a command that only holds others: alone it shows what it holds, and
 // a name it does not hold is a usage error.
-func group(use, short string, members ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, RunE: holdOnly}
-	cmd.AddCommand(members...)
-	return cmd
+func group(use, short string) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, RunE: holdOnly}
 }
 
 func holdOnly(cmd *cobra.Command, args []string) error {

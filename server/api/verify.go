@@ -13,6 +13,7 @@ type VerifyRequest struct {
 	Context map[string]string `json:"context,omitempty" doc:"Where the images shall run: cluster, namespace, or any other key that policies match."`
 	Policy  string            `json:"policy,omitempty" maxLength:"128" doc:"Only this policy; by default every policy that matches applies."`
 	Timeout string            `json:"timeout,omitempty" maxLength:"16" doc:"Go duration of at most 30s; what is not decided by then is FAILED with deadline_exceeded."`
+	VSA     bool              `json:"vsa,omitempty" doc:"Add a signed verification summary per PASSED image. Not available yet: true is refused."`
 }
 
 // VerifyAnswer is the answer of POST and GET /v1/verify.
