@@ -49,7 +49,7 @@ fmt: $(GOLANGCI_LINT) ## rewrite the sources in the house format
 
 .PHONY: golden
 golden: ## rewrite golden files, openapi.json and docs/problems.md
-	$(GO) test ./server/... ./cmd/... -update
+	$(GO) test ./server -update
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/identity/token"
 	"github.com/countersign/countersign/store"
@@ -22,7 +23,7 @@ const (
 // ensureAdmin makes the first administrator's token, once in the life of a
 // database. The mark is written last: a start that died before it makes a new
 // token in place of the one nobody has seen.
-func (d *Daemon) ensureAdmin(ctx context.Context, tokens *token.Tokens) error {
+func (d *Daemon) ensureAdmin(ctx context.Context, tokens *token.Tokens, journal *audit.Journal) error {
 	objects := d.main.Objects()
 	_, err := objects.Get(ctx, setupKind, setupName)
 	if err == nil {
@@ -30,6 +31,12 @@ func (d *Daemon) ensureAdmin(ctx context.Context, tokens *token.Tokens) error {
 	}
 	if !errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("reading the setup mark: %w", err)
+	}
+	_, err = journal.Append(ctx, audit.Record{
+		Actor: "first start", Action: "token.create", Resource: "token/" + adminTokenName, Outcome: audit.Allowed,
+	})
+	if err != nil {
+		return fmt.Errorf("journalling the administrator's token: %w", err)
 	}
 	if err := tokens.Revoke(ctx, adminTokenName); err != nil && !errors.Is(err, token.ErrNotFound) {
 		return fmt.Errorf("replacing an unread administrator's token: %w", err)

@@ -60,7 +60,7 @@ func (d *Daemon) openServices(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := d.ensureAdmin(ctx, s.tokens); err != nil {
+	if err := d.ensureAdmin(ctx, s.tokens, s.journal); err != nil {
 		return err
 	}
 	if err := d.signer.Resume(ctx); err != nil {

@@ -102,7 +102,7 @@ func humaError(ctx huma.Context, status int, message string, errs ...error) huma
 func humaProblem(ctx context.Context, status int, message string, errs []error) *api.Problem {
 	joined := errors.Join(errs...)
 	cause := humaCause(status, joined)
-	r := tableRow(cause)
+	r := find(problemTable(), cause)
 	req := requestOf(ctx)
 	req.code, req.cause = r.code, fmt.Errorf("%w: %s", cause, message)
 	p := r.problem(req.id)
@@ -133,17 +133,6 @@ func humaCause(status int, err error) error {
 		return errReadTimeout
 	}
 	return errInternal
-}
-
-func tableRow(cause error) row {
-	for _, r := range problemTable() {
-		for _, c := range r.causes {
-			if errors.Is(cause, c) {
-				return r
-			}
-		}
-	}
-	return internalProblem()
 }
 
 // humaFields keeps place and message of huma's details and drops the value,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,10 +51,10 @@ const soon, later = time.Second, 5 * time.Second
 // matching cause counts, so specific rows stand before general ones; an error
 // in no row is the last one.
 func problemTable() []row {
-	return append(append(append(requestProblems(), signingProblems()...), stateProblems()...), serviceProblems()...)
+	return slices.Concat(doorProblems(), requestProblems(), keyProblems(), imageProblems(), stateProblems(), serviceProblems())
 }
 
-func requestProblems() []row {
+func doorProblems() []row {
 	return []row{
 		{
 			"unauthenticated", http.StatusUnauthorized, "Not authenticated", "Send a valid API token as Authorization: Bearer. It may be missing, expired, revoked or misspelt.", 0,
@@ -91,6 +92,11 @@ func requestProblems() []row {
 			"request_timeout", http.StatusRequestTimeout, "Request timeout", "The body did not arrive in time; send it again.", 0,
 			[]error{errReadTimeout},
 		},
+	}
+}
+
+func requestProblems() []row {
+	return []row{
 		{
 			"identity_required", http.StatusUnprocessableEntity, "Key required", "Name a managed key; signing with a certificate needs a caller with an OIDC identity.", 0,
 			[]error{signer.ErrIdentityKey},
@@ -118,7 +124,7 @@ func requestProblems() []row {
 	}
 }
 
-func signingProblems() []row {
+func keyProblems() []row {
 	return []row{
 		{
 			"registry_not_trusted", http.StatusForbidden, "Registry not trusted", "The registry or repository is not listed under /v1/registries; it was not contacted.", 0,
@@ -144,6 +150,11 @@ func signingProblems() []row {
 			"key_state_conflict", http.StatusConflict, "Not possible in the key's state", "The key's life cycle has no such step from its state; read the key.", 0,
 			[]error{keys.ErrTransition},
 		},
+	}
+}
+
+func imageProblems() []row {
+	return []row{
 		{
 			"image_not_found", http.StatusNotFound, "Image not found", "The registry has no such manifest.", 0,
 			[]error{signer.ErrManifestNotFound, registry.ErrNotFound},
@@ -237,7 +248,11 @@ func serviceProblems() []row {
 		},
 		{
 			"deadline_exceeded", http.StatusServiceUnavailable, "Deadline exceeded", "It was not done in time; try again.", soon,
-			[]error{context.DeadlineExceeded, context.Canceled},
+			[]error{context.DeadlineExceeded},
+		},
+		{
+			"interrupted", http.StatusServiceUnavailable, "Interrupted", "The call or the server ended before it was done; try again.", soon,
+			[]error{context.Canceled},
 		},
 		internalProblem(),
 	}
@@ -264,7 +279,12 @@ func (s *Server) rowOf(err error) row {
 	if errors.As(err, &tooLarge) {
 		err = errTooLarge
 	}
-	for _, r := range s.problems {
+	return find(s.problems, err)
+}
+
+// find is the first row with a matching cause.
+func find(rows []row, err error) row {
+	for _, r := range rows {
 		for _, cause := range r.causes {
 			if errors.Is(err, cause) {
 				return r

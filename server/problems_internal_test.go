@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/countersign/countersign/signer"
 )
 
 var update = flag.Bool("update", false, "write the generated files")
@@ -117,10 +119,30 @@ func TestTableIsSound(t *testing.T) {
 		}
 		codes[r.code] = true
 		for _, cause := range r.causes {
-			if got := tableRow(fmt.Errorf("wrapped: %w", cause)).code; got != r.code {
+			if got := find(problemTable(), fmt.Errorf("wrapped: %w", cause)).code; got != r.code {
 				t.Errorf("%v stands in row %s and finds row %s", cause, r.code, got)
 			}
 		}
+	}
+}
+
+// TestKeptFailuresHaveARow: an operation keeps the signer's code of its
+// failure, and the answer is made of the row of that code.
+func TestKeptFailuresHaveARow(t *testing.T) {
+	s := &Server{problems: problemTable()}
+	checked := 0
+	for _, r := range problemTable() {
+		for _, cause := range r.causes {
+			if code := signer.Code(cause); code != "internal" {
+				checked++
+				if got := s.rowByCode(code); got.code != code || got.code != r.code {
+					t.Errorf("%v: the signer's code is %s, the row %s", cause, code, r.code)
+				}
+			}
+		}
+	}
+	if checked < 20 {
+		t.Fatalf("only %d codes of the signer were checked", checked)
 	}
 }
 

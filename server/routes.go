@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -50,86 +51,97 @@ func by(roles ...identity.Role) access { return access{roles: roles} }
 func changedBy(roles ...identity.Role) access { return access{roles: roles, changes: true} }
 
 // roleTable is who may do what. Reading the state of trust takes an auditor;
-// changing it takes security; tokens take an admin. Names of a managed object's
-// readers that need it for their work (a signer its keys and grants) are added
-// one by one.
+// changing it takes security; tokens take an admin. Signers and verifiers read
+// what their own work needs.
 func roleTable(cfg Config) map[route]access {
-	const (
-		verifier, signer   = identity.Verifier, identity.Signer
-		auditor, security  = identity.Auditor, identity.Security
-		get, post, put     = http.MethodGet, http.MethodPost, http.MethodPut
-		remove             = http.MethodDelete
-		signatures, tokens = "/v1/signatures", "/v1/tokens"
-		keys, registries   = "/v1/keys", "/v1/registries"
-		policies, grants   = "/v1/policies", "/v1/grants"
-	)
-	open := access{anonymous: true}
-	verify := access{roles: []identity.Role{verifier}, anonymous: cfg.AnonymousVerify}
+	table := map[route]access{}
+	for _, part := range []map[route]access{workRoles(cfg), trustRoles(), accessRoles(), publicRoles(cfg)} {
+		maps.Copy(table, part)
+	}
+	return table
+}
+
+// workRoles are of signing and verifying.
+func workRoles(cfg Config) map[route]access {
+	verify := access{roles: []identity.Role{identity.Verifier}, anonymous: cfg.AnonymousVerify}
 	admission := verify
 	admission.body = limits.AdmissionBody
-	logWrite := access{roles: []identity.Role{signer}, anonymous: cfg.AnonymousLogWrites, body: limits.LogEntryBody}
-	stamp := access{anonymous: true, body: limits.TimestampQuery}
-	events := access{roles: []identity.Role{signer, auditor}, stream: true}
-
+	read := by(identity.Signer, identity.Verifier, identity.Auditor)
+	events := by(identity.Signer, identity.Auditor)
+	events.stream = true
 	return map[route]access{
-		{post, signatures}:                 by(signer),
-		{get, signatures}:                  by(signer, verifier, auditor),
-		{get, signatures + "/:id"}:         by(signer, verifier, auditor),
-		{get, "/v1/operations/:id"}:        by(signer, auditor),
-		{get, "/v1/operations/:id/events"}: events,
-
-		{post, "/v1/verify"}:             verify,
-		{get, "/v1/verify"}:              verify,
-		{post, "/v1/admission/validate"}: admission,
-
-		{post, keys}:                    changedBy(security),
-		{get, keys}:                     by(signer, verifier, auditor),
-		{get, keys + "/:name"}:          by(signer, verifier, auditor),
-		{get, keys + "/:name/public"}:   by(signer, verifier, auditor),
-		{post, keys + "/:name/rotate"}:  changedBy(security),
-		{post, keys + "/:name/suspend"}: changedBy(security),
-		{post, keys + "/:name/resume"}:  changedBy(security),
-		{post, keys + "/:name/retire"}:  changedBy(security),
-		{post, keys + "/:name/revoke"}:  changedBy(security),
-
-		{get, registries}:                      by(auditor),
-		{get, registries + "/:host"}:           by(auditor),
-		{put, registries + "/:host"}:           changedBy(security),
-		{remove, registries + "/:host"}:        changedBy(security),
-		{post, registries + "/:host/check"}:    changedBy(security),
-		{get, policies}:                        by(verifier, auditor),
-		{get, policies + "/:name"}:             by(verifier, auditor),
-		{put, policies + "/:name"}:             changedBy(security),
-		{remove, policies + "/:name"}:          changedBy(security),
-		{get, grants}:                          by(auditor),
-		{get, grants + "/:name"}:               by(auditor),
-		{put, grants + "/:name"}:               changedBy(security),
-		{remove, grants + "/:name"}:            changedBy(security),
-		{post, grants + "/check"}:              by(auditor),
-		{post, tokens}:                         changedBy(identity.Admin),
-		{get, tokens}:                          by(auditor),
-		{get, tokens + "/:name"}:               by(auditor),
-		{remove, tokens + "/:name"}:            changedBy(identity.Admin),
-		{get, "/v1/me"}:                        {anyone: true},
-		{get, "/v1/artifacts/:digest"}:         by(signer, verifier, auditor),
-		{get, "/v1/decisions"}:                 by(auditor),
-		{get, "/v1/decisions/:id"}:             by(verifier, auditor),
-		{get, "/v1/audit"}:                     by(auditor),
-		{get, "/v1/log/entries/:index"}:        open,
-		{get, "/v1/trust/trusted_root.json"}:   open,
-		{get, "/v1/trust/signing_config.json"}: open,
-
-		{get, "/api/v2/checkpoint"}:          open,
-		{get, "/api/v2/tile/*path"}:          open,
-		{post, "/api/v2/log/entries"}:        logWrite,
-		{post, "/api/v1/timestamp"}:          stamp,
-		{get, "/api/v1/timestamp/certchain"}: open,
-
-		{get, "/healthz"}:      open,
-		{get, "/readyz"}:       open,
-		{get, "/openapi.json"}: open,
-		{get, "/metrics"}:      {roles: []identity.Role{auditor}, anonymous: cfg.AnonymousMetrics},
+		{http.MethodPost, "/v1/signatures"}:           by(identity.Signer),
+		{http.MethodGet, "/v1/signatures"}:            read,
+		{http.MethodGet, "/v1/signatures/:id"}:        read,
+		{http.MethodGet, "/v1/operations/:id"}:        by(identity.Signer, identity.Auditor),
+		{http.MethodGet, "/v1/operations/:id/events"}: events,
+		{http.MethodPost, "/v1/verify"}:               verify,
+		{http.MethodGet, "/v1/verify"}:                verify,
+		{http.MethodPost, "/v1/admission/validate"}:   admission,
+		{http.MethodGet, "/v1/artifacts/:digest"}:     read,
+		{http.MethodGet, "/v1/decisions"}:             by(identity.Auditor),
+		{http.MethodGet, "/v1/decisions/:id"}:         by(identity.Verifier, identity.Auditor),
+		{http.MethodGet, "/v1/audit"}:                 by(identity.Auditor),
 	}
+}
+
+// trustRoles are of keys, registries, policies and grants.
+func trustRoles() map[route]access {
+	table := map[route]access{
+		{http.MethodPost, "/v1/keys"}:                   changedBy(identity.Security),
+		{http.MethodPost, "/v1/registries/:host/check"}: changedBy(identity.Security),
+		{http.MethodPost, "/v1/grants/check"}:           by(identity.Auditor),
+	}
+	for _, path := range []string{"/v1/keys", "/v1/keys/:name", "/v1/keys/:name/public"} {
+		table[route{http.MethodGet, path}] = by(identity.Signer, identity.Verifier, identity.Auditor)
+	}
+	for _, verb := range []string{"rotate", "suspend", "resume", "retire", "revoke"} {
+		table[route{http.MethodPost, "/v1/keys/:name/" + verb}] = changedBy(identity.Security)
+	}
+	for _, c := range []struct {
+		path, object string
+		read         access
+	}{
+		{"/v1/registries", "/v1/registries/:host", by(identity.Auditor)},
+		{"/v1/policies", "/v1/policies/:name", by(identity.Verifier, identity.Auditor)},
+		{"/v1/grants", "/v1/grants/:name", by(identity.Auditor)},
+	} {
+		table[route{http.MethodGet, c.path}] = c.read
+		table[route{http.MethodGet, c.object}] = c.read
+		table[route{http.MethodPut, c.object}] = changedBy(identity.Security)
+		table[route{http.MethodDelete, c.object}] = changedBy(identity.Security)
+	}
+	return table
+}
+
+// accessRoles are of tokens and of the caller's own rights.
+func accessRoles() map[route]access {
+	return map[route]access{
+		{http.MethodPost, "/v1/tokens"}:         changedBy(identity.Admin),
+		{http.MethodGet, "/v1/tokens"}:          by(identity.Auditor),
+		{http.MethodGet, "/v1/tokens/:name"}:    by(identity.Auditor),
+		{http.MethodDelete, "/v1/tokens/:name"}: changedBy(identity.Admin),
+		{http.MethodGet, "/v1/me"}:              {anyone: true},
+	}
+}
+
+// publicRoles are of what anybody may read, and of the log's write side and
+// the metrics, which a setting may open.
+func publicRoles(cfg Config) map[route]access {
+	table := map[route]access{
+		{http.MethodPost, "/api/v2/log/entries"}: {
+			roles: []identity.Role{identity.Signer}, anonymous: cfg.AnonymousLogWrites, body: limits.LogEntryBody,
+		},
+		{http.MethodPost, "/api/v1/timestamp"}: {anonymous: true, body: limits.TimestampQuery},
+		{http.MethodGet, "/metrics"}:           {roles: []identity.Role{identity.Auditor}, anonymous: cfg.AnonymousMetrics},
+	}
+	for _, path := range []string{
+		"/api/v2/checkpoint", "/api/v2/tile/*path", "/v1/log/entries/:index", "/api/v1/timestamp/certchain",
+		"/v1/trust/trusted_root.json", "/v1/trust/signing_config.json", "/healthz", "/readyz", "/openapi.json",
+	} {
+		table[route{http.MethodGet, path}] = access{anonymous: true}
+	}
+	return table
 }
 
 // checkRoutes refuses a server whose routes and role table differ.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"path"
 	"time"
 )
 
@@ -34,11 +33,7 @@ func (c *Client) StartSign(ctx context.Context, req SignatureRequest, o SignOpti
 	header := o.header()
 	header.Set("Prefer", "respond-async")
 	var op Operation
-	status, answered, err := c.do(ctx, call{method: http.MethodPost, path: "v1/signatures", header: header, body: req, out: &op})
-	if err == nil && status != http.StatusAccepted {
-		// A repeated key whose operation is done is answered at once.
-		return c.Operation(ctx, path.Base(answered.Get("Location")))
-	}
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: "v1/signatures", header: header, body: req, out: &op})
 	return op, err
 }
 
