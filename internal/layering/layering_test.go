@@ -183,3 +183,35 @@ func tracked(root, path string) bool {
 	_, err := os.Stat(filepath.Join(path, "go.mod"))
 	return os.IsNotExist(err)
 }
+
+// TestEveryDependencyHasAReason: docs/dependencies.md names every direct
+// requirement of go.mod, and no module that is gone.
+func TestEveryDependencyHasAReason(t *testing.T) {
+	root := filepath.Join("..", "..")
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons, err := os.ReadFile(filepath.Join(root, "docs", "dependencies.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := map[string]bool{}
+	for line := range strings.Lines(string(mod)) {
+		fields := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
+		if len(fields) == 2 && strings.Contains(fields[0], ".") && strings.HasPrefix(fields[1], "v") {
+			direct[fields[0]] = true
+			if !strings.Contains(string(reasons), "`"+fields[0]+"`") {
+				t.Errorf("%s has no line in docs/dependencies.md", fields[0])
+			}
+		}
+	}
+	if len(direct) < 20 {
+		t.Fatalf("only %d direct requirements were seen; the test is not reading go.mod", len(direct))
+	}
+	for i, name := range strings.Split(string(reasons), "`") {
+		if i%2 == 1 && strings.Contains(name, ".") && strings.Contains(name, "/") && !direct[name] {
+			t.Errorf("docs/dependencies.md names %s, which is no direct requirement", name)
+		}
+	}
+}
