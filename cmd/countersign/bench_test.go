@@ -81,14 +81,14 @@ func BenchmarkPeerVerify(b *testing.B) {
 	check(b, foreign.sign(theirs))
 	p.kill()
 	p.start()
-	p.policy(registry, "managed", "{key: {name: release}}")
-	for name, image := range map[string]string{"countersign-cold-ours": image, "countersign-cold-foreign": theirs} {
-		b.Run(name, func(b *testing.B) {
-			if image == theirs {
-				p.policy(registry, "managed", pemAuthority(b, filepath.Join(foreign.home, "cosign.pub")))
-			}
+	for _, cold := range []struct{ name, image, authority string }{
+		{"ours", image, "{key: {name: release}}"},
+		{"foreign", theirs, pemAuthority(b, filepath.Join(foreign.home, "cosign.pub"))},
+	} {
+		b.Run("countersign-cold-"+cold.name, func(b *testing.B) {
+			p.policy(registry, "managed", cold.authority)
 			trips.reset()
-			report(b, concurrently(b, []string{image}, 1, ask))
+			report(b, concurrently(b, []string{cold.image}, 1, ask))
 			seen := trips.list()
 			b.ReportMetric(float64(len(seen)), "round-trips")
 			b.Log("registry round trips: ", seen)
