@@ -1,8 +1,10 @@
-// Package layering holds the house's import rule as a test: imports go down
-// only, and members of one layer do not know each other unless an arrow says
-// so. It parses the sources in-process; a test that asked `go list` would be
-// answered from the test cache after the rule is broken.
-package layering
+// Package house holds the rules of the house as tests: imports go down only,
+// and members of one layer do not know each other unless an arrow says so;
+// every dependency has a reason; every known attack has a test.
+//
+// It parses the sources in-process; a test that asked `go list` would be
+// answered from the test cache after a rule is broken.
+package house
 
 import (
 	"go/parser"
@@ -10,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,7 +25,7 @@ const module = "github.com/countersign/countersign/"
 // fails the test: a new room needs a place.
 var layers = map[string]int{
 	"internal/limits": 0, "internal/clock": 0, "internal/strictjson": 0, "internal/glob": 0,
-	"internal/layering": 0, "internal/localregistry": 0,
+	"internal/house": 0, "internal/localregistry": 0,
 	"store": 0, "store/storetest": 0,
 	"attest": 1, "tlog": 1, "trust": 1, "identity": 1,
 	"keys": 2, "tlog/sequencer": 2, "authority": 2, "archive": 2, "registry": 2,
@@ -214,4 +217,53 @@ func TestEveryDependencyHasAReason(t *testing.T) {
 			t.Errorf("docs/dependencies.md names %s, which is no direct requirement", name)
 		}
 	}
+}
+
+// TestEveryKnownAttackHasATest: each row of docs/attacks.md is named by a test
+// in each package that the row names.
+func TestEveryKnownAttackHasATest(t *testing.T) {
+	root := filepath.Join("..", "..")
+	doc, err := os.ReadFile(filepath.Join(root, "docs", "attacks.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(doc)) {
+		cells := strings.Split(line, "|")
+		if len(cells) != 6 || !attackRow.MatchString(strings.TrimSpace(cells[1])) {
+			continue
+		}
+		rows++
+		id := strings.TrimSpace(cells[1])
+		for _, folder := range strings.Fields(strings.NewReplacer("`", "", ",", "").Replace(cells[4])) {
+			if !namedIn(t, filepath.Join(root, folder), id) {
+				t.Errorf("row %s: no test in %s names it", id, folder)
+			}
+		}
+	}
+	if rows < 30 {
+		t.Fatalf("only %d rows were seen; the test is not reading docs/attacks.md", rows)
+	}
+}
+
+var attackRow = regexp.MustCompile(`^[A-K][0-9]+$`)
+
+// namedIn reports whether a test file of a folder names a row.
+func namedIn(t *testing.T, folder, id string) bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile(`\b` + id + `\b`)
+	for _, file := range files {
+		source, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if named.Match(source) {
+			return true
+		}
+	}
+	return false
 }
