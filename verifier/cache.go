@@ -20,7 +20,6 @@ import (
 const (
 	defaultCacheSize = 20_000
 	defaultPassedTTL = time.Minute
-	defaultFailedTTL = 3 * time.Second
 )
 
 // verdictKey is everything a verdict depends on besides the subject's bytes.
@@ -91,9 +90,6 @@ func newMemory(c Config, now func() time.Time) (*memory, error) {
 	if m.passed == 0 {
 		m.passed = defaultPassedTTL
 	}
-	if m.failedTTL == 0 {
-		m.failedTTL = defaultFailedTTL
-	}
 	size := c.CacheSize
 	if size == 0 {
 		size = defaultCacheSize
@@ -120,8 +116,8 @@ func (m *memory) recall(key verdictKey) (outcome, bool) {
 	return r.outcome, true
 }
 
-// remember keeps what is sure, and FAILED only briefly: the missing signature
-// may be on its way.
+// remember keeps what is sure, and FAILED only if the configuration says so: a
+// signature that arrives must count for the next question.
 func (m *memory) remember(key verdictKey, out outcome) {
 	if m.verdicts == nil || !out.sure {
 		return
@@ -129,6 +125,9 @@ func (m *memory) remember(key verdictKey, out outcome) {
 	ttl := m.passed
 	if out.verdict != policy.Passed || len(out.warnings) > 0 {
 		ttl = m.failedTTL
+	}
+	if ttl <= 0 {
+		return
 	}
 	m.verdicts.Set(key, remembered{outcome: out, expires: m.now().Add(ttl)})
 }

@@ -106,8 +106,9 @@ type Config struct {
 	// CacheSize bounds the remembered verdicts; 0 means 20,000, negative
 	// remembers none.
 	CacheSize int
-	// PassedTTL and FailedTTL bound how long a verdict is remembered; 0 means
-	// one minute and three seconds.
+	// PassedTTL and FailedTTL bound how long a verdict is remembered. PassedTTL
+	// 0 means one minute. FailedTTL 0 remembers no FAILED: users sign what was
+	// refused and ask again.
 	PassedTTL time.Duration
 	FailedTTL time.Duration
 }

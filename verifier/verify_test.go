@@ -192,8 +192,8 @@ func TestArchiveFirst(t *testing.T) {
 	}
 }
 
-// A verdict is remembered under all it depends on (J3), PASSED longer than
-// FAILED, and what could not be decided not at all.
+// A verdict is remembered under all it depends on (J3), FAILED only when asked
+// for, and what could not be decided not at all.
 func TestMemory(t *testing.T) {
 	w := newWorld(t)
 	image := w.signed("app")
@@ -224,7 +224,17 @@ func TestMemory(t *testing.T) {
 		elsewhere := "other.example.com/x/y" + image[len(repository):]
 		w.wantFailed(elsewhere, policy.NoPolicy)
 	})
-	t.Run("failed is brief", func(t *testing.T) {
+	t.Run("failed is asked again", func(t *testing.T) {
+		digest, unsigned := w.image("unsigned")
+		w.wantFailed(unsigned, policy.NoSignature)
+		if r := w.wantFailed(unsigned, policy.NoSignature); r.Cached {
+			t.Error("FAILED was remembered")
+		}
+		w.attachBundle(digest, w.authority.Bundle(digest, w.key, w.signedAt).JSON())
+		w.wantPassed(unsigned)
+	})
+	t.Run("failed is brief when so configured", func(t *testing.T) {
+		w := newWorld(t, func(c *verifier.Config) { c.FailedTTL = 3 * time.Second })
 		digest, unsigned := w.image("unsigned")
 		w.wantFailed(unsigned, policy.NoSignature)
 		if r := w.wantFailed(unsigned, policy.NoSignature); !r.Cached {
