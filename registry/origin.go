@@ -277,7 +277,7 @@ func (o *origin) send(ctx context.Context, c call, target *url.URL, here bool, a
 	if err != nil {
 		return answer{}, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // read-only
+	defer resp.Body.Close()
 	return receive(resp, c, target)
 }
 
