@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/countersign/countersign/attest"
 )
@@ -25,9 +26,10 @@ type CheckReport struct {
 }
 
 // Check asks a listed registry what it allows, without leaving anything there:
-// an upload is begun and cancelled. With an empty repository only Reachable
-// and Authenticated are tried. The error is ErrNotListed or the rule store's;
-// what the registry does wrong is in the report.
+// an upload is begun and cancelled. With an empty repository the rule's first
+// pattern names one, "countersign-check" for each wildcard. The error is
+// ErrNotListed or the rule store's; what the registry does wrong is in the
+// report.
 func (c *Client) Check(ctx context.Context, host, repository string) (CheckReport, error) {
 	host = normalHost(host)
 	if !validHost(host) || (repository != "" && !validRepository(repository)) {
@@ -38,13 +40,29 @@ func (c *Client) Check(ctx context.Context, host, repository string) (CheckRepor
 		return CheckReport{}, err
 	}
 	r := CheckReport{Detail: map[string]string{}}
-	if !r.base(ctx, source{origin: o, actions: actionsPull}) || repository == "" {
+	if !r.base(ctx, source{origin: o, actions: actionsPull}) {
 		return r, nil
 	}
+	probed := repository == ""
+	if probed {
+		repository = probe(o.rule.Repositories[0])
+	}
 	r.referrers(ctx, source{origin: o, repository: repository, actions: actionsPull})
+	if probed && !r.Referrers {
+		// Registries that have the API do not have it for a repository that
+		// does not exist.
+		r.Detail["referrers"] = "not seen: name a repository that exists to be sure"
+	}
 	r.write(ctx, source{origin: o, repository: repository, actions: actionsPush})
 	return r, nil
 }
+
+// probe is a repository that a pattern allows.
+func probe(pattern string) string {
+	return strings.NewReplacer("**", probeName, "*", probeName).Replace(pattern)
+}
+
+const probeName = "countersign-check"
 
 // base asks for /v2/, which every registry has.
 func (r *CheckReport) base(ctx context.Context, s source) bool {

@@ -145,7 +145,7 @@ func TestCheck(t *testing.T) {
 		if h.count("PUT", "") != 0 {
 			t.Errorf("%q", h.seen())
 		}
-		if r, err = c.Check(t.Context(), host, ""); err != nil || !r.Reachable || !r.Authenticated || r.Write {
+		if r, err = c.Check(t.Context(), host, ""); err != nil || !r.Reachable || !r.Authenticated || !r.Write {
 			t.Errorf("host only: %+v, %v", r, err)
 		}
 		if _, err = c.Check(t.Context(), host, "other"); !errors.Is(err, registry.ErrNotListed) {

@@ -36,7 +36,7 @@ type deleteRegistryInput struct {
 
 type checkRegistryInput struct {
 	HostInput
-	Body api.RegistryCheckRequest
+	Body *api.RegistryCheckRequest
 }
 
 func (s *Server) registryRoutes() {
@@ -109,7 +109,11 @@ func (s *Server) checkRegistry(ctx context.Context, in *checkRegistryInput) (*bo
 	if err := s.journal(ctx, "registry.check", "registry/"+in.Host, "allowed", nil); err != nil {
 		return nil, err
 	}
-	report, err := s.cfg.Registry.Check(ctx, in.Host, in.Body.Repository)
+	repository := ""
+	if in.Body != nil {
+		repository = in.Body.Repository
+	}
+	report, err := s.cfg.Registry.Check(ctx, in.Host, repository)
 	if err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ func (a *app) logAuditCommand() *cobra.Command {
 			"still contain. Exit code 0 when everything proves, 3 when something does not.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			config, err := auditConfig(f)
+			config, err := a.auditConfig(cmd.Context(), f)
 			if err != nil {
 				return err
 			}
@@ -108,12 +108,12 @@ func (a *app) logAuditCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.dataDir, "data-dir", "", "data folder of the service")
 	flags.StringVar(&f.url, "url", "", "URL of the service")
-	flags.StringVar(&f.root, "trusted-root", "", "trusted_root.json to believe (default: the data folder's)")
+	flags.StringVar(&f.root, "trusted-root", "", "trusted_root.json to believe (default: the data folder's, or the one the URL gives)")
 	flags.StringVar(&f.from, "from", "", "file with an older checkpoint")
 	return cmd
 }
 
-func auditConfig(f auditFlags) (sequencer.AuditConfig, error) {
+func (a *app) auditConfig(ctx context.Context, f auditFlags) (sequencer.AuditConfig, error) {
 	var config sequencer.AuditConfig
 	if (f.dataDir == "") == (f.url == "") {
 		return config, usagef("name one of --data-dir and --url")
@@ -127,13 +127,10 @@ func auditConfig(f auditFlags) (sequencer.AuditConfig, error) {
 			return config, usagef("%v", err)
 		}
 		config.Fetch = fetchLog(client)
-		if f.root == "" {
-			return config, usagef("--url needs --trusted-root: a log that names its own key proves nothing")
-		}
 	}
-	root, err := os.ReadFile(f.root)
+	root, err := a.auditRoot(ctx, f)
 	if err != nil {
-		return config, usagef("%v", err)
+		return config, err
 	}
 	parsed, err := trust.ParseTrustedRoot(root)
 	if err != nil {
@@ -149,6 +146,24 @@ func auditConfig(f auditFlags) (sequencer.AuditConfig, error) {
 		}
 	}
 	return config, nil
+}
+
+// auditRoot is what is believed about the log. A root that the audited server
+// itself gives proves only that the log agrees with itself, which is said.
+func (a *app) auditRoot(ctx context.Context, f auditFlags) ([]byte, error) {
+	if f.root != "" {
+		root, err := os.ReadFile(f.root)
+		if err != nil {
+			return nil, usagef("%v", err)
+		}
+		return root, nil
+	}
+	client, err := api.NewClient(f.url, "")
+	if err != nil {
+		return nil, usagef("%v", err)
+	}
+	fmt.Fprintln(a.err, "warning: believing the trusted root that the server gives; name a kept one with --trusted-root")
+	return client.TrustedRoot(ctx)
 }
 
 // fetchLog reads a log over HTTP by the paths of its folder.

@@ -118,15 +118,20 @@ func (a *app) decodeFile(path string, v any) error {
 
 func (a *app) checkRegistryCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "check HOST REPOSITORY",
+		Use:   "check HOST [REPOSITORY]",
 		Short: "Try a registry: reach, credentials, referrers, right to write",
-		Args:  exactArgs("HOST", "REPOSITORY"),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 && len(args) != 2 {
+				return usagef("want HOST and, if you like, REPOSITORY")
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
 				return err
 			}
-			check, err := client.CheckRegistry(cmd.Context(), args[0], args[1])
+			check, err := client.CheckRegistry(cmd.Context(), args[0], strings.Join(args[1:], ""))
 			if err != nil {
 				return err
 			}
