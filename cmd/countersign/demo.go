@@ -99,16 +99,18 @@ func (d *demonstration) start(ctx context.Context, listen string) (stop func() e
 		return nil, fmt.Errorf("listening: %w", err)
 	}
 	d.url = "http://" + listener.Addr().String()
+	logger := d.app.logger("error", "text")
+	adoptStorageLog(logger)
 	service, err := daemon.Open(ctx, daemon.Config{
 		DataDir:   filepath.Join(d.dir, "data"),
 		PublicURL: d.url,
 		Version:   version,
-		Logger:    d.app.logger("error", "text"),
+		Logger:    logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
-	server := newHTTPServer(service.Handler(), d.app.logger("error", "text"))
+	server := newHTTPServer(service.Handler(), logger)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	stop = func() error {

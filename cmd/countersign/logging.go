@@ -7,20 +7,23 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// logger writes structured lines to standard error, and takes over what the
-// log's storage driver says: it logs through klog, which is global.
+// logger writes structured lines to standard error.
 func (a *app) logger(level, form string) *slog.Logger {
 	var threshold slog.Level
 	if err := threshold.UnmarshalText([]byte(level)); err != nil {
 		threshold = slog.LevelInfo
 	}
 	options := &slog.HandlerOptions{Level: threshold}
-	var handler slog.Handler = slog.NewTextHandler(a.err, options)
 	if form == "json" {
-		handler = slog.NewJSONHandler(a.err, options)
+		return slog.New(slog.NewJSONHandler(a.err, options))
 	}
-	klog.SetSlogLogger(slog.New(quieter{handler}).With("component", "log storage"))
-	return slog.New(handler)
+	return slog.New(slog.NewTextHandler(a.err, options))
+}
+
+// adoptStorageLog sends what the log's storage driver says to logger: it logs
+// through klog, which is global. Call it before the log is opened, once.
+func adoptStorageLog(logger *slog.Logger) {
+	klog.SetSlogLogger(slog.New(quieter{logger.Handler()}).With("component", "log storage"))
 }
 
 // quieter makes a chatty library's routine lines debug lines, and its warnings,

@@ -31,6 +31,7 @@ func (a *app) serveCommand() *cobra.Command {
 				return err
 			}
 			config.daemon.Logger = a.logger(config.logLevel, config.logForm)
+			adoptStorageLog(config.daemon.Logger)
 			return a.serve(cmd.Context(), config)
 		},
 	}
