@@ -191,7 +191,7 @@ func TestAttachSurvivesAnotherWriter(t *testing.T) {
 				tag += ".sig"
 			}
 			var once sync.Once
-			h.instead = func(w http.ResponseWriter, r *http.Request) bool {
+			h.instead(func(w http.ResponseWriter, r *http.Request) bool {
 				ours := r.Method == http.MethodPut && r.URL.Path == "/v2/team/app/manifests/"+tag
 				overwritten := false
 				if ours {
@@ -201,7 +201,7 @@ func TestAttachSurvivesAnotherWriter(t *testing.T) {
 					})
 				}
 				return overwritten
-			}
+			})
 			var err error
 			if format == registry.FormatLegacy {
 				_, err = c.AttachLegacy(t.Context(), subject.Reference, []byte("p"), map[string]string{signatureKey: "YQ=="})
@@ -306,12 +306,12 @@ func TestAttachWhereBlobsRedirect(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.forget()
-	h.instead = func(w http.ResponseWriter, r *http.Request) bool {
+	h.instead(func(w http.ResponseWriter, r *http.Request) bool {
 		if r.Method == http.MethodHead {
 			http.Redirect(w, r, s.URL, http.StatusTemporaryRedirect)
 		}
 		return r.Method == http.MethodHead
-	}
+	})
 	if _, err := c.AttachBundle(t.Context(), subject, bundleOf("x")); err != nil {
 		t.Error(err)
 	}

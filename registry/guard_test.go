@@ -396,19 +396,19 @@ func TestI4UploadLocation(t *testing.T) {
 		rule.Credentials = &registry.Credentials{Token: canary}
 		c := client(rules(rule))
 		subject := pushImage(t, c, hostOf(server), "a", "v1")
-		h.instead = func(w http.ResponseWriter, r *http.Request) bool {
+		h.instead(func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method != http.MethodPost {
 				return false
 			}
 			w.Header().Set("Location", strings.ReplaceAll(location, "HOST", r.Host))
 			w.WriteHeader(http.StatusAccepted)
 			return true
-		}
+		})
 		_, err := c.AttachBundle(t.Context(), subject, bundleOf("x"))
 		if !errors.Is(err, registry.ErrUnsafe) {
 			t.Errorf("%q: %v", location, err)
 		}
-		h.instead = nil
+		h.instead(nil)
 		if _, err := c.AttachBundle(t.Context(), subject, bundleOf("x")); err != nil { // control
 			t.Error(err)
 		}
@@ -426,12 +426,12 @@ func TestI4UploadRedirect(t *testing.T) {
 	c := client(rules(plainRule(hostOf(server))))
 	subject := pushImage(t, c, hostOf(server), "a", "v1")
 	for _, method := range []string{http.MethodPost, http.MethodPut} {
-		h.instead = func(w http.ResponseWriter, r *http.Request) bool {
+		h.instead(func(w http.ResponseWriter, r *http.Request) bool {
 			if r.Method == method {
 				http.Redirect(w, r, s.URL+"/x", http.StatusTemporaryRedirect)
 			}
 			return r.Method == method
-		}
+		})
 		if _, err := c.AttachBundle(t.Context(), subject, bundleOf(fmt.Sprint(method))); !errors.Is(err, registry.ErrUnsafe) {
 			t.Errorf("%s: %v", method, err)
 		}

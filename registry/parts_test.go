@@ -121,10 +121,10 @@ func eachRegistry(t *testing.T, test func(t *testing.T, host string, handler *tr
 // traced records requests in front of a registry, and may answer itself.
 type traced struct {
 	next http.Handler
-	// instead answers a request if it returns true.
-	instead func(w http.ResponseWriter, r *http.Request) bool
 
-	mu       sync.Mutex
+	mu sync.Mutex
+	// Guarded by mu. answer answers a request if it returns true.
+	answer   func(w http.ResponseWriter, r *http.Request) bool
 	requests []string
 	headers  []http.Header
 }
@@ -133,11 +133,19 @@ func (h *traced) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.mu.Lock()
 	h.requests = append(h.requests, r.Method+" "+r.URL.Path)
 	h.headers = append(h.headers, r.Header.Clone())
+	answer := h.answer
 	h.mu.Unlock()
-	if h.instead != nil && h.instead(w, r) {
+	if answer != nil && answer(w, r) {
 		return
 	}
 	h.next.ServeHTTP(w, r)
+}
+
+// instead has f answer requests from now on; nil ends that.
+func (h *traced) instead(f func(w http.ResponseWriter, r *http.Request) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.answer = f
 }
 
 func (h *traced) seen() []string {
