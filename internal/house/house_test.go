@@ -25,10 +25,10 @@ const module = "github.com/countersign/countersign/"
 // fails the test: a new room needs a place.
 var layers = map[string]int{
 	"internal/limits": 0, "internal/clock": 0, "internal/strictjson": 0, "internal/glob": 0,
-	"internal/house": 0, "internal/localregistry": 0,
+	"internal/house": 0, "internal/localregistry": 0, "internal/netguard": 0,
 	"store": 0, "store/storetest": 0,
 	"attest": 1, "tlog": 1, "trust": 1, "identity": 1,
-	"keys": 2, "tlog/sequencer": 2, "authority": 2, "archive": 2, "registry": 2,
+	"keys": 2, "tlog/sequencer": 2, "authority": 2, "archive": 2, "registry": 2, "trust/tuf": 2,
 	"identity/oidc": 2, "identity/token": 2, "audit": 2,
 	"policy": 3, "catalog": 3,
 	"signer": 4, "verifier": 4,
@@ -43,6 +43,7 @@ var arrows = map[string][]string{
 	"store/storetest":     {"store", "internal/limits", "internal/clock"},
 	"internal/strictjson": {"internal/limits"},
 	"internal/glob":       {"internal/limits"},
+	"internal/netguard":   {"internal/limits"},
 	"attest":              {"tlog"},
 	"catalog":             {"policy"},
 	"server":              {"server/api", "server/console"},
@@ -52,6 +53,7 @@ var arrows = map[string][]string{
 // testOnly are packages that only tests and the demo may import; they may
 // import anything below the layer named.
 var testOnly = map[string]int{
+	"internal/testissuer":    1,
 	"internal/testauthority": 4,
 	"server/servertest":      5,
 }
@@ -66,6 +68,8 @@ var confined = map[string][]string{
 	"github.com/jackc/pgx":                                 {"store"},
 	"github.com/pressly/goose":                             {"store"},
 	"github.com/tink-crypto/tink-go":                       {"keys"},
+	"github.com/go-jose/go-jose":                           {"identity/oidc", "internal/testissuer"},
+	"github.com/theupdateframework/go-tuf":                 {"trust/tuf"},
 	"github.com/spf13/cobra":                               {"cmd/countersign"},
 	"github.com/knadh/koanf":                               {"cmd/countersign"},
 	"database/sql":                                         {"store"},

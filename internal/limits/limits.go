@@ -15,6 +15,9 @@ const (
 	// AdmissionBody bounds an AdmissionReview; Kubernetes sends objects of up
 	// to 1.5 MiB twice (object and oldObject).
 	AdmissionBody = 4 << 20
+	// CertificateBody bounds a request of the Fulcio protocol: a token and a
+	// key.
+	CertificateBody = 64 << 10
 	// LogEntryBody bounds POST /api/v2/log/entries.
 	LogEntryBody = 1 << 20
 	// TimestampQuery bounds an RFC 3161 request; the largest honest one is
@@ -101,6 +104,8 @@ const (
 	// requirements and authorities of one policy.
 	Policies     = 1024
 	Requirements = 64
+	// TrustRoots bounds the trusted roots of others.
+	TrustRoots = 64
 	// PolicyDepth bounds nesting of all, any and atLeast.
 	PolicyDepth = 8
 	// Pattern bounds one glob pattern, in bytes.
@@ -110,6 +115,20 @@ const (
 	PolicyDocument = 256 << 10
 	// Patterns bounds one list of patterns in a policy or a grant.
 	Patterns = 256
+)
+
+// TUF repository.
+const (
+	// TUFDocument bounds one file of the repository; stock clients read a root
+	// of at most 512 000 bytes and a timestamp of at most 16 384.
+	TUFDocument = 500_000
+	// TUFRoots bounds the roots of one repository; stock clients follow at most
+	// 256 of them at once.
+	TUFRoots = 1024
+	// TUFKeys bounds the keys of one root and the signatures of one document.
+	TUFKeys = 32
+	// TUFTargets bounds the targets.
+	TUFTargets = 64
 )
 
 // Time.
@@ -153,4 +172,32 @@ const (
 	// BatchMaxAge and BatchMaxSize bound how long an entry waits for company.
 	BatchMaxAge  = 20 * time.Millisecond
 	BatchMaxSize = 512
+)
+
+// Identity tokens and their issuers.
+const (
+	// IDToken bounds a JWT, in bytes; those of CI systems have up to 8 KiB.
+	IDToken = 16 << 10
+	// IDTokenHeader bounds its decoded header.
+	IDTokenHeader = 2 << 10
+	// Claims bounds the claims of one token after nested ones are flattened.
+	Claims = 256
+	// Audiences bounds the audiences of one token.
+	Audiences = 16
+	// IssuerDocument bounds a discovery document and a set of keys.
+	IssuerDocument = 256 << 10
+	// IssuerKeys bounds the keys of one issuer.
+	IssuerKeys = 64
+	// Issuers bounds the issuers that are configured.
+	Issuers = 256
+	// IssuerRequest bounds one request to an issuer, in time.
+	IssuerRequest = 10 * time.Second
+	// IssuerKeysFresh is how long an issuer's keys are used without asking
+	// again; IssuerKeysStale how long they are used while it cannot be asked.
+	IssuerKeysFresh = 10 * time.Minute
+	IssuerKeysStale = time.Hour
+	// CertificateClaim bounds one claim that stands in a certificate, in bytes.
+	CertificateClaim = 1024
+	// IssuerPause is the least time between two questions to one issuer.
+	IssuerPause = 5 * time.Second
 )
