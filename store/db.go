@@ -52,6 +52,9 @@ func (d *DB) Chain() Chain { return chain{d} }
 // Leaves is the log's index.
 func (d *DB) Leaves() Leaves { return leaves{d} }
 
+// Uses is what was used once.
+func (d *DB) Uses() Uses { return uses{d} }
+
 // Ping reports whether the database answers, else ErrUnavailable or the
 // context's error.
 func (d *DB) Ping(ctx context.Context) error {

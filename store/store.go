@@ -1,7 +1,8 @@
 // Package store keeps what must survive: managed objects, signing operations,
-// kept bundles, decisions, the audit chain and the log's leaf index. It offers
-// a few small interfaces with one implementation over SQLite (the embedded
-// default) and PostgreSQL; store/storetest is the suite both must pass.
+// kept bundles, decisions, the audit chain, the log's leaf index and what was
+// used once. It offers a few small interfaces with one implementation over
+// SQLite (the embedded default) and PostgreSQL; store/storetest is the suite
+// both must pass.
 //
 // It knows nothing of what the bytes mean and judges nothing. A method that
 // returns nil has made its effect durable: it survives the process being
@@ -261,4 +262,13 @@ type Leaves interface {
 	// Size is the number of consecutive positions stored from 0 on. Positions
 	// recorded beyond a gap count once the gap is filled.
 	Size(ctx context.Context) (uint64, error)
+}
+
+// Uses remembers what may be used once.
+type Uses interface {
+	// Use binds id to a purpose until a time, which it keeps to the second. The
+	// first call for an id answers true, a later one whether its purpose is the
+	// same; of concurrent first calls with different purposes exactly one
+	// answers true. What was bound until now or earlier is forgotten.
+	Use(ctx context.Context, id, purpose string, now, until time.Time) (bool, error)
 }

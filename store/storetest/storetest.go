@@ -43,6 +43,8 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		"leaves":                   leafLaws,
 		"leaves/gaps":              leafGaps,
 		"leaves/many":              leafMany,
+		"uses":                     useLaws,
+		"uses/one winner":          useOneWinner,
 		"text":                     oddText,
 		"cursors are refused":      foreignCursors,
 		"ended context":            endedContext,
