@@ -1,5 +1,6 @@
 // Package identity says who calls: an issuer, a subject, verified claims and
-// roles. It holds values only; what makes an identity true (a token's hash, a
+// roles; and whom a Fulcio certificate was issued to, with the one table of the
+// certificate extensions' names. It holds values only; what makes an identity true (a token's hash, a
 // JWT's signature) is checked by identity/token and identity/oidc.
 package identity
 
@@ -48,6 +49,9 @@ type Identity struct {
 	Issuer string
 	// Subject is the token's name or the verified `sub` claim.
 	Subject string
+	// Kind says how the issuer shapes its claims: github, gitlab, kubernetes or
+	// generic. It is empty for Local.
+	Kind string
 	// Claims are the verified claims of a JWT, flattened to strings.
 	Claims map[string]string
 	// Roles are what the identity may do.

@@ -17,10 +17,10 @@ func NewOn(
 ) *Client {
 	n := systemNetwork()
 	if lookup != nil {
-		n.lookup = lookup
+		n.Lookup = lookup
 	}
 	if connect != nil {
-		n.connect = connect
+		n.Connect = connect
 	}
 	return newClient(config, n, timeout)
 }

@@ -4,122 +4,34 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/internal/netguard"
 )
 
-// network is how names become connections; tests replace it to give public
-// addresses to servers on loopback.
-type network struct {
-	lookup  func(ctx context.Context, host string) ([]netip.Addr, error)
-	connect func(ctx context.Context, addr netip.AddrPort) (net.Conn, error)
-}
+// network is how names become connections, judged by package netguard.
+type network struct{ netguard.Network }
 
-func systemNetwork() network {
-	dialer := &net.Dialer{Timeout: limits.DialTimeout}
-	return network{
-		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-		},
-		connect: func(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", addr.String())
-		},
-	}
-}
+func systemNetwork() network { return network{netguard.System()} }
 
-// dial resolves the name and connects to the first address that may be
-// contacted and answers. The address that was judged is the one dialled, so a
-// name that resolves differently the second time gains nothing.
+// dial is netguard's with this package's errors.
 func (n network) dial(allowPrivate bool) func(ctx context.Context, _, addr string) (net.Conn, error) {
-	return func(ctx context.Context, _, addr string) (net.Conn, error) {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return nil, err
+	dial := n.Dial(allowPrivate)
+	return func(ctx context.Context, proto, addr string) (net.Conn, error) {
+		conn, err := dial(ctx, proto, addr)
+		switch {
+		case errors.Is(err, netguard.ErrRefused):
+			return nil, fmt.Errorf("%w: %w", ErrUnsafe, err)
+		case errors.Is(err, netguard.ErrNoAddress):
+			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
-		portNumber, err := strconv.ParseUint(port, 10, 16)
-		if err != nil {
-			return nil, err
-		}
-		addrs, err := n.lookup(ctx, host)
-		if err != nil {
-			return nil, err
-		}
-		return n.connectAny(ctx, addrs, uint16(portNumber), allowPrivate)
+		return conn, err
 	}
-}
-
-func (n network) connectAny(ctx context.Context, addrs []netip.Addr, port uint16, allowPrivate bool) (net.Conn, error) {
-	err := fmt.Errorf("%w: the name has no address", ErrUnavailable)
-	for _, a := range addrs {
-		if refused := refuse(a, allowPrivate); refused != nil {
-			err = refused
-			continue
-		}
-		var conn net.Conn
-		if conn, err = n.connect(ctx, netip.AddrPortFrom(a.Unmap(), port)); err == nil {
-			return conn, nil
-		}
-	}
-	return nil, err
-}
-
-// Prefixes of the IANA special-purpose registries. What embeds an IPv4 address
-// is listed whole, as where it leads is not ours to know, but for nat64.
-var (
-	// nat64 is how the whole of IPv4 looks in a network that has only IPv6.
-	nat64 = netip.MustParsePrefix("64:ff9b::/96") //nolint:gochecknoglobals // constant
-	// neverPrefixes are refused even for a rule that allows private addresses:
-	// metadata services live there and registries do not.
-	neverPrefixes = prefixes( //nolint:gochecknoglobals // constant table
-		"0.0.0.0/8", "169.254.0.0/16", "100.100.100.200/32", "224.0.0.0/3",
-		"fd00:ec2::254/128", "fe80::/10", "ff00::/8", "::/128",
-	)
-	// privatePrefixes need the rule's consent.
-	privatePrefixes = prefixes( //nolint:gochecknoglobals // constant table
-		"10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
-		"192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24",
-		"::1/128", "::/96", "64:ff9b:1::/48", "100::/64", "2001::/32", "2001:db8::/32",
-		"2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fec0::/10",
-	)
-)
-
-func prefixes(list ...string) []netip.Prefix {
-	out := make([]netip.Prefix, len(list))
-	for i, s := range list {
-		out[i] = netip.MustParsePrefix(s)
-	}
-	return out
-}
-
-// refuse says why an address must not be dialled, or nil.
-func refuse(a netip.Addr, allowPrivate bool) error {
-	a = a.WithZone("").Unmap() // ::ffff:127.0.0.1 is 127.0.0.1
-	if nat64.Contains(a) {
-		b := a.As16()
-		a = netip.AddrFrom4([4]byte(b[12:]))
-	}
-	switch {
-	case !a.IsValid() || within(a, neverPrefixes):
-		return fmt.Errorf("%w: link-local, metadata, multicast or unspecified address", ErrUnsafe)
-	case !allowPrivate && within(a, privatePrefixes):
-		return fmt.Errorf("%w: private address, and the rule does not set allowPrivateAddress", ErrUnsafe)
-	}
-	return nil
-}
-
-func within(a netip.Addr, list []netip.Prefix) bool {
-	for _, p := range list {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
 }
 
 // transport makes the HTTP transport of one rule. Responses are taken as they
