@@ -43,15 +43,19 @@ type Bundle struct {
 	Timestamps [][]byte
 }
 
-// NewBundleInput is what a signature by a key consists of.
+// NewBundleInput is what a signature consists of: by a key, which KeyHint names,
+// or by the key of Certificate; exactly one of the two is given.
 type NewBundleInput struct {
 	// PayloadType and Payload are what was signed: the signature is over
 	// PAE(PayloadType, Payload).
 	PayloadType string
 	Payload     []byte
 	Signature   []byte
-	// KeyHint tells readers which key to try; it must not be empty.
+	// KeyHint tells readers which key to try.
 	KeyHint string
+	// Certificate is the DER of the signing certificate, without its chain:
+	// bundle v0.3 leaves that to the trusted root.
+	Certificate []byte
 	// Entry is the log entry with its inclusion proof, or nil when the
 	// signature is not logged.
 	Entry *rekorpb.TransparencyLogEntry
@@ -63,8 +67,8 @@ type NewBundleInput struct {
 // NewBundle assembles a bundle and returns its JSON, the same bytes for the
 // same input. What it returns ParseBundle accepts. Errors wrap ErrBundle.
 func NewBundle(in NewBundleInput) ([]byte, error) {
-	if in.KeyHint == "" {
-		return nil, fmt.Errorf("%w: no key hint", ErrBundle)
+	if (in.KeyHint == "") == (len(in.Certificate) == 0) {
+		return nil, fmt.Errorf("%w: want either a key hint or a certificate", ErrBundle)
 	}
 	b := Bundle{
 		Envelope: Envelope{
@@ -73,6 +77,9 @@ func NewBundle(in NewBundleInput) ([]byte, error) {
 			Signatures:  []EnvelopeSignature{{Signature: in.Signature}},
 		},
 		Hint: in.KeyHint,
+	}
+	if len(in.Certificate) > 0 {
+		b.Certificate = bytes.Clone(in.Certificate)
 	}
 	if in.Entry != nil {
 		b.Entries = []*rekorpb.TransparencyLogEntry{in.Entry}

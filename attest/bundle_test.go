@@ -135,12 +135,31 @@ func TestNewBundleIsCosigns(t *testing.T) {
 	}
 }
 
+// A certificate takes the place of the hint, as a single leaf: v0.3 has no chain.
+func TestNewBundleCertificate(t *testing.T) {
+	in, _, _ := parts(t)
+	in.KeyHint, in.Certificate = "", []byte("DER of a certificate")
+	raw := newBundle(t, in)
+	if !bytes.Contains(raw, []byte(`"verificationMaterial":{"certificate":{"rawBytes":`)) {
+		t.Errorf("begins %.160s", raw)
+	}
+	got, err := attest.ParseBundle(raw)
+	if err != nil || !bytes.Equal(got.Certificate, in.Certificate) || got.Hint != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	in.Certificate[0]++
+	if again, err := attest.ParseBundle(raw); err != nil || bytes.Equal(again.Certificate, in.Certificate) {
+		t.Errorf("the bundle shares the caller's bytes: %v", err)
+	}
+}
+
 func TestNewBundleRefuses(t *testing.T) {
 	for name, edit := range map[string]func(*attest.NewBundleInput){
 		"D7 no signature": func(in *attest.NewBundleInput) { in.Signature = nil },
 		"no payload":      func(in *attest.NewBundleInput) { in.Payload = nil },
 		"no payload type": func(in *attest.NewBundleInput) { in.PayloadType = "" },
 		"no hint":         func(in *attest.NewBundleInput) { in.KeyHint = "" },
+		"two signers":     func(in *attest.NewBundleInput) { in.Certificate = []byte{0x30} },
 		"not UTF-8":       func(in *attest.NewBundleInput) { in.KeyHint = "\xff" },
 		"no proof":        func(in *attest.NewBundleInput) { in.Entry.InclusionProof = nil },
 		"no checkpoint":   func(in *attest.NewBundleInput) { in.Entry.InclusionProof.Checkpoint = nil },

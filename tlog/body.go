@@ -20,15 +20,21 @@ import (
 
 const kindHashedRekord = "hashedrekord"
 
+// KindDSSE is Rekor v1's entry of an envelope. It is read, never written.
+const KindDSSE = "dsse"
+
 // ErrBody is wrapped by every error of ParseBody.
 var ErrBody = errors.New("invalid log entry body")
 
 // Body is a parsed entry body: who signed which digest.
 type Body struct {
-	// Kind is "hashedrekord"; Version is "0.0.1" or "0.0.2".
+	// Kind is "hashedrekord" with Version "0.0.1" or "0.0.2", or KindDSSE with
+	// Version "0.0.1".
 	Kind    string
 	Version string
-	// Digest is what was signed, hashed with DigestAlgorithm.
+	// Digest is what was signed, hashed with DigestAlgorithm; of KindDSSE it is
+	// the envelope's payload that is hashed, while the signature is over its
+	// pre-authentication encoding.
 	Digest          []byte
 	DigestAlgorithm crypto.Hash
 	// Signature is over the digest, by PublicKey.
@@ -59,7 +65,8 @@ type bodyV001 struct {
 	} `json:"spec"`
 }
 
-// ParseBody reads a hashedrekord body of version 0.0.1 or 0.0.2. It accepts
+// ParseBody reads a hashedrekord body of version 0.0.1 or 0.0.2, or a dsse body
+// of version 0.0.1 with one signature. It accepts
 // only the canonical form (RFC 8785), so that one meaning has one leaf hash;
 // unknown fields, a digest whose length is not its algorithm's, and, in
 // version 0.0.2, key details that are not the key's default are refused. It
@@ -81,8 +88,10 @@ func ParseBody(body []byte) (Body, error) {
 		return parseV002(body)
 	case kindHashedRekord + " 0.0.1":
 		return parseV001(body)
+	case KindDSSE + " 0.0.1":
+		return parseDSSE(body)
 	}
-	return Body{}, fmt.Errorf("%w: neither hashedrekord 0.0.1 nor 0.0.2", ErrBody)
+	return Body{}, fmt.Errorf("%w: neither hashedrekord 0.0.1 or 0.0.2 nor dsse 0.0.1", ErrBody)
 }
 
 func parseV002(body []byte) (Body, error) {
@@ -140,6 +149,55 @@ func parseV001(body []byte) (Body, error) {
 	}
 	var ok bool
 	if out.DigestAlgorithm, ok = hashV001(doc.Spec.Data.Hash.Algorithm); !ok {
+		return Body{}, fmt.Errorf("%w: unknown digest algorithm", ErrBody)
+	}
+	if err := out.setPEM(block); err != nil {
+		return Body{}, err
+	}
+	return out, out.check()
+}
+
+// bodyDSSE is Rekor v1's dsse schema as it is logged.
+type bodyDSSE struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Spec       struct {
+		EnvelopeHash hashV001Document `json:"envelopeHash"`
+		PayloadHash  hashV001Document `json:"payloadHash"`
+		Signatures   []struct {
+			Signature string `json:"signature"`
+			Verifier  string `json:"verifier"`
+		} `json:"signatures"`
+	} `json:"spec"`
+}
+
+type hashV001Document struct {
+	Algorithm string `json:"algorithm"`
+	Value     string `json:"value"`
+}
+
+func parseDSSE(body []byte) (Body, error) {
+	var doc bodyDSSE
+	if err := strictjson.Unmarshal(body, &doc); err != nil {
+		return Body{}, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	if again, err := canonical(json.Marshal(doc)); err != nil || !bytes.Equal(again, body) {
+		return Body{}, fmt.Errorf("%w: not in canonical form", ErrBody)
+	}
+	if len(doc.Spec.Signatures) != 1 {
+		return Body{}, fmt.Errorf("%w: %d signatures, want one", ErrBody, len(doc.Spec.Signatures))
+	}
+	out := Body{Kind: doc.Kind, Version: doc.APIVersion}
+	var errs [3]error
+	var block []byte
+	out.Digest, errs[0] = hex.DecodeString(doc.Spec.PayloadHash.Value)
+	out.Signature, errs[1] = base64.StdEncoding.Strict().DecodeString(doc.Spec.Signatures[0].Signature)
+	block, errs[2] = base64.StdEncoding.Strict().DecodeString(doc.Spec.Signatures[0].Verifier)
+	if err := errors.Join(errs[:]...); err != nil {
+		return Body{}, fmt.Errorf("%w: %w", ErrBody, err)
+	}
+	var ok bool
+	if out.DigestAlgorithm, ok = hashV001(doc.Spec.PayloadHash.Algorithm); !ok {
 		return Body{}, fmt.Errorf("%w: unknown digest algorithm", ErrBody)
 	}
 	if err := out.setPEM(block); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -60,11 +61,49 @@ func HashedRekordV002(pub crypto.PublicKey, message, sig []byte) ([]byte, error)
 	})
 }
 
+// HashedRekordV002Certificate is HashedRekordV002 for the key of a certificate,
+// which the entry then names instead of the key: readers of a bundle with a
+// certificate compare the two.
+func HashedRekordV002Certificate(cert *x509.Certificate, message, sig []byte) ([]byte, error) {
+	alg, err := algorithmOf(cert.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return entryV002(&rekorv2.HashedRekordRequestV002{
+		Digest: digestOf(alg.GetHashType(), message),
+		Signature: &rekorv2.Signature{
+			Content: bytes.Clone(sig),
+			Verifier: &rekorv2.Verifier{
+				Verifier:   &rekorv2.Verifier_X509Certificate{X509Certificate: &commonpb.X509Certificate{RawBytes: bytes.Clone(cert.Raw)}},
+				KeyDetails: alg.GetSignatureAlgorithm(),
+			},
+		},
+	})
+}
+
 // HashedRekordV001 builds the body of a version 0.0.1 entry of the same
 // meaning. Its only use is the signed entry timestamp of the legacy cosign
 // format, which knows one digest for every ECDSA key: SHA-256 (cosign
 // pkg/cosign/verify.go, VerifyBundle). Errors are those of HashedRekordV002.
 func HashedRekordV001(pub crypto.PublicKey, message, sig []byte) ([]byte, error) {
+	pem, err := cryptoutils.MarshalPublicKeyToPEM(pub)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKeyType, err)
+	}
+	return bodyV001Of(pub, pem, message, sig)
+}
+
+// HashedRekordV001Certificate is HashedRekordV001 for the key of a certificate,
+// which the entry then names instead of the key.
+func HashedRekordV001Certificate(cert *x509.Certificate, message, sig []byte) ([]byte, error) {
+	pem, err := cryptoutils.MarshalCertificateToPEM(cert)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrKeyType, err)
+	}
+	return bodyV001Of(cert.PublicKey, pem, message, sig)
+}
+
+func bodyV001Of(pub crypto.PublicKey, pem, message, sig []byte) ([]byte, error) {
 	alg, err := algorithmOf(pub)
 	if err != nil {
 		return nil, err
@@ -80,10 +119,6 @@ func HashedRekordV001(pub crypto.PublicKey, message, sig []byte) ([]byte, error)
 	name, err := nameV001(hash)
 	if err != nil {
 		return nil, err
-	}
-	pem, err := cryptoutils.MarshalPublicKeyToPEM(pub)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrKeyType, err)
 	}
 	var doc bodyV001
 	doc.APIVersion, doc.Kind = "0.0.1", kindHashedRekord

@@ -5,10 +5,14 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // ErrProof says that an inclusion proof does not lead from the body to the root.
@@ -47,18 +51,80 @@ func VerifyInclusion(entry *rekorpb.TransparencyLogEntry, origin string, pub cry
 	return VerifyLeaf(entry.GetCanonicalizedBody(), entry.GetLogIndex(), inclusion.GetHashes(), cp)
 }
 
-// checkNames compares what an entry says of itself with its body and the log's
-// key.
+// VerifyInclusionV1 is VerifyInclusion for an entry of a Rekor v1 log. There the
+// origin of a checkpoint is the host that signed followed by the number of one of
+// the log's trees (`rekor.sigstore.dev - 2605736670972794746`), and the index in
+// the proof is of that tree. The host need not be the log's name, as that of a
+// private instance in a cluster is not; that the key is the log's counts. The entry's own index counts over all trees and is proven by
+// the signed entry timestamp alone (VerifySET). A checkpoint that is of a single
+// tree is taken as VerifyInclusion takes it.
+func VerifyInclusionV1(entry *rekorpb.TransparencyLogEntry, name string, pub crypto.PublicKey) error {
+	inclusion := entry.GetInclusionProof()
+	origin, _, _ := strings.Cut(inclusion.GetCheckpoint().GetEnvelope(), "\n")
+	host, tree, sharded := strings.Cut(origin, " - ")
+	if !sharded {
+		return VerifyInclusion(entry, name, pub)
+	}
+	if _, err := strconv.ParseUint(tree, 10, 64); err != nil {
+		return fmt.Errorf("%w: its origin names no tree", ErrCheckpoint)
+	}
+	cp, err := openShard([]byte(inclusion.GetCheckpoint().GetEnvelope()), origin, host, pub)
+	if err != nil {
+		return err
+	}
+	if err := checkBody(entry, pub); err != nil {
+		return err
+	}
+	size := inclusion.GetTreeSize()
+	if size < 0 || uint64(size) != cp.Size || !bytes.Equal(inclusion.GetRootHash(), cp.Root) {
+		return fmt.Errorf("%w: size or root differ from the checkpoint", ErrProof)
+	}
+	return VerifyLeaf(entry.GetCanonicalizedBody(), inclusion.GetLogIndex(), inclusion.GetHashes(), cp)
+}
+
+// openShard reads a checkpoint whose signer has the log's name and whose origin
+// is one of its trees. The lines that old ones add (a time, for people) are
+// passed over.
+func openShard(raw []byte, origin, name string, pub crypto.PublicKey) (Checkpoint, error) {
+	if len(raw) > checkpointBytes {
+		return Checkpoint{}, fmt.Errorf("%w: larger than %d bytes", ErrCheckpoint, checkpointBytes)
+	}
+	verifier, err := NewCheckpointVerifier(name, pub)
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	signed, err := note.Open(raw, note.VerifierList(verifier))
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	var parsed log.Checkpoint
+	if _, err := parsed.Unmarshal([]byte(signed.Text)); err != nil {
+		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	if parsed.Origin != origin {
+		return Checkpoint{}, fmt.Errorf("%w: it is of another origin", ErrCheckpoint)
+	}
+	return Checkpoint{Origin: parsed.Origin, Size: parsed.Size, Root: parsed.Hash}, nil
+}
+
+// checkNames compares what an entry says of itself with its body, its proof
+// and the log's key.
 func checkNames(entry *rekorpb.TransparencyLogEntry, pub crypto.PublicKey) error {
+	if entry.GetLogIndex() != entry.GetInclusionProof().GetLogIndex() {
+		return fmt.Errorf("%w: entry and proof name different indices", ErrProof)
+	}
+	return checkBody(entry, pub)
+}
+
+// checkBody compares what an entry says of itself with its body and the log's
+// key.
+func checkBody(entry *rekorpb.TransparencyLogEntry, pub crypto.PublicKey) error {
 	id, err := LogID(pub)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
 	if !bytes.Equal(entry.GetLogId().GetKeyId(), id) {
 		return fmt.Errorf("%w: entry names another log", ErrProof)
-	}
-	if entry.GetLogIndex() != entry.GetInclusionProof().GetLogIndex() {
-		return fmt.Errorf("%w: entry and proof name different indices", ErrProof)
 	}
 	body, err := ParseBody(entry.GetCanonicalizedBody())
 	if err != nil {

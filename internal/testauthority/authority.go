@@ -1,9 +1,11 @@
 // Package testauthority manufactures, in memory, what a verifier judges: a
-// transparency log, a timestamp authority, keys, and finished bundles and
-// legacy signatures, good ones and ones with every kind of fault.
+// transparency log, a timestamp authority, a certificate authority, keys, and
+// finished bundles and legacy signatures, good ones and ones with every kind of
+// fault.
 //
 // It builds its formats from the specifications (RFC 6962, C2SP checkpoints,
-// RFC 3161, Rekor's entries, Sigstore bundle v0.3, cosign's annotations) and
+// RFC 3161, Rekor's entries, Fulcio's extensions, Sigstore bundle v0.3, cosign's
+// annotations) and
 // not with the project's own writers, so that a mistake shared by writer and
 // verifier shows. Only package trust is used, to hand over the trusted root.
 //
@@ -62,8 +64,15 @@ type tsa struct {
 // tests may move the clock and run where time starts in 2000 (testing/synctest).
 func New(tb testing.TB) *Authority {
 	tb.Helper()
+	return NewNamed(tb, "")
+}
+
+// NewNamed is New with a timestamp authority of that organization: two of the
+// same name are look-alikes.
+func NewNamed(tb testing.TB, organization string) *Authority {
+	tb.Helper()
 	a := &Authority{tb: tb, origin: Origin, logKey: NewECDSA(tb)}
-	a.tsa = newTSA(tb, tsaOptions{})
+	a.tsa = newTSA(tb, tsaOptions{organization: organization})
 	for i := range 5 { // so that proofs have more than one hash
 		a.leaves = append(a.leaves, fmt.Appendf(nil, "padding %d", i))
 	}

@@ -2,9 +2,11 @@ package testauthority
 
 import (
 	"crypto/ecdsa"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"testing"
 	"time"
 
 	bundlepb "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
@@ -28,6 +30,8 @@ const (
 	LegacySignature = "dev.cosignproject.cosign/signature"
 	LegacyBundle    = "dev.sigstore.cosign/bundle"
 	LegacyTimestamp = "dev.sigstore.cosign/rfc3161timestamp"
+
+	LegacyCertificate = "dev.sigstore.cosign/certificate"
 )
 
 // Draft is a bundle in parts: a test changes a part to make a fault, then
@@ -41,6 +45,8 @@ type Draft struct {
 	Payload     []byte
 	Signature   []byte
 	Hint        string
+	// Certificate takes the place of Hint when it is set.
+	Certificate *x509.Certificate
 	Entries     []*rekorpb.TransparencyLogEntry
 	Timestamps  [][]byte
 }
@@ -68,6 +74,26 @@ func (a *Authority) BundleOf(statement []byte, key *ecdsa.PrivateKey, at time.Ti
 	return d
 }
 
+// IdentityBundle is a good signature over digest by the holder of a fresh
+// certificate of ca, made when the certificate is issued.
+func (a *Authority) IdentityBundle(ca *CA, digest attest.Digest, r CertificateRequest) *Draft {
+	a.tb.Helper()
+	key := NewECDSA(a.tb)
+	return a.CertifiedBundle(ca.Issue(key.Public(), r), key, digest, r.At)
+}
+
+// CertifiedBundle is a good signature over digest by the key of a certificate,
+// made at a time of the caller's choice.
+func (a *Authority) CertifiedBundle(certificate *x509.Certificate, key *ecdsa.PrivateKey, digest attest.Digest, at time.Time) *Draft {
+	a.tb.Helper()
+	d := &Draft{
+		authority: a, Key: key, At: at, PayloadType: InTotoPayloadType,
+		Payload: Statement(digest, SignPredicateType), Certificate: certificate,
+	}
+	d.Resign()
+	return d
+}
+
 // Resign signs the payload as it is now, then logs and stamps the new
 // signature.
 func (d *Draft) Resign() {
@@ -80,7 +106,11 @@ func (d *Draft) Resign() {
 // Relog logs the signature as it is now.
 func (d *Draft) Relog() {
 	d.authority.tb.Helper()
-	body := HashedRekordV002(d.authority.tb, d.Key.Public(), d.Message(), d.Signature)
+	verifier := keyVerifier(d.authority.tb, d.Key.Public())
+	if d.Certificate != nil {
+		verifier = certificateVerifier(d.Certificate)
+	}
+	body := hashedRekordV002(d.authority.tb, verifier, d.Message(), d.Signature)
 	d.Entries = []*rekorpb.TransparencyLogEntry{d.authority.Append("hashedrekord", "0.0.2", body)}
 }
 
@@ -94,6 +124,11 @@ func (d *Draft) Proto() *bundlepb.Bundle {
 	material := &bundlepb.VerificationMaterial{
 		Content:     &bundlepb.VerificationMaterial_PublicKey{PublicKey: &commonpb.PublicKeyIdentifier{Hint: d.Hint}},
 		TlogEntries: d.Entries,
+	}
+	if d.Certificate != nil {
+		material.Content = &bundlepb.VerificationMaterial_Certificate{
+			Certificate: &commonpb.X509Certificate{RawBytes: d.Certificate.Raw},
+		}
 	}
 	if len(d.Timestamps) > 0 {
 		material.TimestampVerificationData = &bundlepb.TimestampVerificationData{}
@@ -128,6 +163,8 @@ type LegacyDraft struct {
 	At        time.Time
 	Payload   []byte
 	Signature []byte
+	// Certificate is the certificate annotation, or nil.
+	Certificate *x509.Certificate
 	// Body, Index, IntegratedTime, LogID and Promise are the parts of the
 	// log annotation; without Promise there is none.
 	Body           []byte
@@ -155,12 +192,27 @@ func (a *Authority) Legacy(digest attest.Digest, key *ecdsa.PrivateKey, at time.
 	return d
 }
 
+// CertifiedLegacy is Legacy by the key of a certificate.
+func (a *Authority) CertifiedLegacy(certificate *x509.Certificate, key *ecdsa.PrivateKey, digest attest.Digest, at time.Time) *LegacyDraft {
+	a.tb.Helper()
+	d := &LegacyDraft{
+		authority: a, Key: key, At: at, Certificate: certificate,
+		Payload: SimpleSigning("registry.example.com/team/app", digest),
+	}
+	d.Resign()
+	return d
+}
+
 // Resign signs the payload as it is now, then logs and stamps it.
 func (d *LegacyDraft) Resign() {
 	a := d.authority
 	a.tb.Helper()
 	d.Signature = SignP256(a.tb, d.Key, d.Payload)
-	d.Body = HashedRekordV001(a.tb, d.Key.Public(), d.Payload, d.Signature)
+	verifier := PublicPEM(a.tb, d.Key.Public())
+	if d.Certificate != nil {
+		verifier = CertificatePEM(d.Certificate)
+	}
+	d.Body = hashedRekordV001(a.tb, verifier, d.Payload, d.Signature)
 	d.Index = a.Append("hashedrekord", "0.0.1", d.Body).GetLogIndex()
 	d.IntegratedTime, d.LogID = d.At, a.LogID()
 	d.Promise = a.SET(d.Body, d.At, d.Index)
@@ -171,6 +223,9 @@ func (d *LegacyDraft) Resign() {
 func (d *LegacyDraft) Annotations() map[string]string {
 	d.authority.tb.Helper()
 	out := map[string]string{LegacySignature: b64(d.Signature)}
+	if d.Certificate != nil {
+		out[LegacyCertificate] = string(CertificatePEM(d.Certificate))
+	}
 	if d.Promise != nil {
 		out[LegacyBundle] = d.json(object{
 			"SignedEntryTimestamp": b64(d.Promise),
@@ -191,3 +246,6 @@ func (d *LegacyDraft) json(v any) string {
 	must(d.authority.tb, err)
 	return string(raw)
 }
+
+// TB is the test that the draft belongs to.
+func (d *Draft) TB() testing.TB { return d.authority.tb }

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -21,17 +22,28 @@ type object = map[string]any
 // message.
 func HashedRekordV002(tb testing.TB, public crypto.PublicKey, message, sig []byte) []byte {
 	tb.Helper()
+	return hashedRekordV002(tb, keyVerifier(tb, public), message, sig)
+}
+
+func keyVerifier(tb testing.TB, public crypto.PublicKey) object {
+	tb.Helper()
+	return object{"keyDetails": "PKIX_ECDSA_P256_SHA_256", "publicKey": object{"rawBytes": b64(spki(tb, public))}}
+}
+
+func certificateVerifier(c *x509.Certificate) object {
+	return object{"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": object{"rawBytes": b64(c.Raw)}}
+}
+
+func hashedRekordV002(tb testing.TB, verifier object, message, sig []byte) []byte {
+	tb.Helper()
 	sum := sha256.Sum256(message)
 	return canonical(tb, object{
 		"kind": "hashedrekord", "apiVersion": "0.0.2",
 		"spec": object{"hashedRekordV002": object{
 			"data": object{"algorithm": "SHA2_256", "digest": b64(sum[:])},
 			"signature": object{
-				"content": b64(sig),
-				"verifier": object{
-					"keyDetails": "PKIX_ECDSA_P256_SHA_256",
-					"publicKey":  object{"rawBytes": b64(spki(tb, public))},
-				},
+				"content":  b64(sig),
+				"verifier": verifier,
 			},
 		}},
 	})
@@ -41,6 +53,11 @@ func HashedRekordV002(tb testing.TB, public crypto.PublicKey, message, sig []byt
 // message.
 func HashedRekordV001(tb testing.TB, public crypto.PublicKey, message, sig []byte) []byte {
 	tb.Helper()
+	return hashedRekordV001(tb, PublicPEM(tb, public), message, sig)
+}
+
+func hashedRekordV001(tb testing.TB, verifier, message, sig []byte) []byte {
+	tb.Helper()
 	sum := sha256.Sum256(message)
 	return canonical(tb, object{
 		"kind": "hashedrekord", "apiVersion": "0.0.1",
@@ -48,7 +65,7 @@ func HashedRekordV001(tb testing.TB, public crypto.PublicKey, message, sig []byt
 			"data": object{"hash": object{"algorithm": "sha256", "value": hex.EncodeToString(sum[:])}},
 			"signature": object{
 				"content":   b64(sig),
-				"publicKey": object{"content": b64(PublicPEM(tb, public))},
+				"publicKey": object{"content": b64(verifier)},
 			},
 		},
 	})
