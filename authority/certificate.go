@@ -8,23 +8,15 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"slices"
 	"time"
-
-	"github.com/countersign/countersign/internal/strictjson"
-	"github.com/countersign/countersign/store"
 )
 
 const (
-	kind = "certificate"
-	name = "timestamp"
-
 	rootYears = 20
 	leafYears = 10
 	// renewBefore is how long before its end a leaf is replaced at start.
@@ -33,13 +25,8 @@ const (
 	backdate = time.Minute
 )
 
-// record is what the store keeps: chains as PEM, leaf first, newest chain last.
-type record struct {
-	Chains []string `json:"chains"`
-}
-
-// issuer makes the certificates of one pair of keys.
-type issuer struct {
+// stampMaker makes the timestamp certificates of one pair of keys.
+type stampMaker struct {
 	root, leaf   crypto.Signer
 	organization string
 	rand         io.Reader
@@ -47,42 +34,26 @@ type issuer struct {
 
 // open returns every kept chain, current last, after issuing one when none is
 // current. Two processes that start together end with the same chain.
-func (i issuer) open(ctx context.Context, objects store.Objects, now time.Time) ([][]*x509.Certificate, error) {
-	for {
-		o, err := objects.Get(ctx, kind, name)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return nil, fmt.Errorf("reading timestamp certificates: %w", err)
+func (i stampMaker) open(ctx context.Context, k keeper, now time.Time) ([]Chain, error) {
+	kept, err := k.keep(ctx, now, func(s state) (state, bool, error) {
+		if n := len(s.chains); n > 0 && i.current(s.chains[n-1].Certificates, now) {
+			return s, false, nil
 		}
-		chains, err := decodeChains(o)
+		if replaced(s.chains, i.leaf.Public()) {
+			return s, false, fmt.Errorf("%w: timestamp key", ErrRetired)
+		}
+		chain, err := i.issue(s.chains, now)
 		if err != nil {
-			return nil, err
+			return s, false, err
 		}
-		if len(chains) > 0 && i.current(chains[len(chains)-1], now) {
-			return chains, nil
-		}
-		chain, err := i.issue(chains, now)
-		if err != nil {
-			return nil, err
-		}
-		chains = append(chains, chain)
-		body, err := encodeChains(chains)
-		if err != nil {
-			return nil, err
-		}
-		_, err = objects.Put(ctx, store.Object{
-			Kind: kind, Name: name, Revision: o.Revision, Body: body, CreatedAt: now, UpdatedAt: now,
-		})
-		switch {
-		case err == nil:
-			return chains, nil
-		case !errors.Is(err, store.ErrStale) && !errors.Is(err, store.ErrExists):
-			return nil, fmt.Errorf("writing timestamp certificates: %w", err)
-		}
-	}
+		s.chains = succeed(s.chains, chain, now)
+		return s, true, nil
+	})
+	return kept.chains, err
 }
 
 // current reports whether a kept chain belongs to our keys and lasts.
-func (i issuer) current(chain []*x509.Certificate, now time.Time) bool {
+func (i stampMaker) current(chain []*x509.Certificate, now time.Time) bool {
 	leaf, root := chain[0], chain[len(chain)-1]
 	return samePublic(leaf.PublicKey, i.leaf.Public()) &&
 		samePublic(root.PublicKey, i.root.Public()) &&
@@ -92,17 +63,10 @@ func (i issuer) current(chain []*x509.Certificate, now time.Time) bool {
 
 // issue makes a leaf under the newest root of our key that outlives it, or
 // under a new root: clients that trust a root go on trusting its new leaf.
-func (i issuer) issue(kept [][]*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
-	var root *x509.Certificate
-	for _, chain := range slices.Backward(kept) {
-		r := chain[len(chain)-1]
-		if samePublic(r.PublicKey, i.root.Public()) && now.AddDate(leafYears, 0, 0).Before(r.NotAfter) {
-			root = r
-			break
-		}
-	}
+func (i stampMaker) issue(kept []Chain, now time.Time) ([]*x509.Certificate, error) {
+	root := newestRoot(kept, i.root.Public(), now.AddDate(leafYears, 0, 0))
 	if root == nil {
-		made, err := i.certify(i.rootTemplate(now), nil, i.root.Public())
+		made, err := certify(i.rand, i.rootTemplate(now), nil, i.root.Public(), i.root)
 		if err != nil {
 			return nil, fmt.Errorf("issuing the timestamp root: %w", err)
 		}
@@ -112,7 +76,7 @@ func (i issuer) issue(kept [][]*x509.Certificate, now time.Time) ([]*x509.Certif
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := i.certify(template, root, i.leaf.Public())
+	leaf, err := certify(i.rand, template, root, i.leaf.Public(), i.root)
 	if err != nil {
 		return nil, fmt.Errorf("issuing the timestamp certificate: %w", err)
 	}
@@ -120,7 +84,7 @@ func (i issuer) issue(kept [][]*x509.Certificate, now time.Time) ([]*x509.Certif
 	return chain, checkChain(chain, now)
 }
 
-func (i issuer) rootTemplate(now time.Time) *x509.Certificate {
+func (i stampMaker) rootTemplate(now time.Time) *x509.Certificate {
 	return &x509.Certificate{
 		Subject:               pkix.Name{Organization: []string{i.organization}, CommonName: i.organization + " timestamp root"},
 		NotBefore:             now.Add(-backdate),
@@ -132,7 +96,7 @@ func (i issuer) rootTemplate(now time.Time) *x509.Certificate {
 	}
 }
 
-func (i issuer) leafTemplate(now time.Time) (*x509.Certificate, error) {
+func (i stampMaker) leafTemplate(now time.Time) (*x509.Certificate, error) {
 	usage, err := asn1.Marshal([]asn1.ObjectIdentifier{oidTimeStamping()})
 	if err != nil {
 		return nil, fmt.Errorf("encoding key usage: %w", err)
@@ -148,22 +112,50 @@ func (i issuer) leafTemplate(now time.Time) (*x509.Certificate, error) {
 	}, nil
 }
 
-// certify signs a template with the root key; a nil parent signs itself.
-func (i issuer) certify(template, parent *x509.Certificate, pub crypto.PublicKey) (*x509.Certificate, error) {
-	serial := make([]byte, 20)
-	if _, err := io.ReadFull(i.rand, serial); err != nil {
-		return nil, fmt.Errorf("drawing a serial number: %w", err)
+// replaced reports whether another key took the place of this one: verifiers
+// know the end of its window.
+func replaced(kept []Chain, key crypto.PublicKey) bool {
+	used := func(c Chain) bool { return samePublic(c.Certificates[0].PublicKey, key) }
+	return len(kept) > 0 && !used(kept[len(kept)-1]) && slices.ContainsFunc(kept, used)
+}
+
+// newestRoot is the newest kept root of a key that lasts until a time, or nil.
+func newestRoot(kept []Chain, key crypto.PublicKey, until time.Time) *x509.Certificate {
+	for _, chain := range slices.Backward(kept) {
+		root := chain.Certificates[len(chain.Certificates)-1]
+		if samePublic(root.PublicKey, key) && until.Before(root.NotAfter) {
+			return root
+		}
 	}
-	serial[0] = serial[0]&0x7f | 0x40 // positive and 20 bytes long (RFC 5280 §4.1.2.2)
-	template.SerialNumber = new(big.Int).SetBytes(serial)
+	return nil
+}
+
+// certify gives a template a serial number and signs it with the parent's key;
+// a nil parent signs itself.
+func certify(random io.Reader, template, parent *x509.Certificate, pub crypto.PublicKey, signer crypto.Signer) (*x509.Certificate, error) {
+	serial, err := newSerial(random)
+	if err != nil {
+		return nil, err
+	}
+	template.SerialNumber = serial
 	if parent == nil {
 		parent = template
 	}
-	der, err := x509.CreateCertificate(i.rand, template, parent, pub, i.root)
+	der, err := x509.CreateCertificate(random, template, parent, pub, signer)
 	if err != nil {
 		return nil, err
 	}
 	return x509.ParseCertificate(der)
+}
+
+// newSerial is positive and 20 bytes long (RFC 5280 §4.1.2.2).
+func newSerial(random io.Reader) (*big.Int, error) {
+	serial := make([]byte, 20)
+	if _, err := io.ReadFull(random, serial); err != nil {
+		return nil, fmt.Errorf("drawing a serial number: %w", err)
+	}
+	serial[0] = serial[0]&0x7f | 0x40
+	return new(big.Int).SetBytes(serial), nil
 }
 
 // checkChain holds what clients will ask of the chain (RFC 3161 §2.3).
@@ -220,45 +212,12 @@ func samePublic(a, b crypto.PublicKey) bool {
 func oidExtKeyUsage() asn1.ObjectIdentifier  { return asn1.ObjectIdentifier{2, 5, 29, 37} }
 func oidTimeStamping() asn1.ObjectIdentifier { return asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 8} }
 
-func encodeChains(chains [][]*x509.Certificate) ([]byte, error) {
-	r := record{}
-	for _, chain := range chains {
-		r.Chains = append(r.Chains, string(encodePEM(chain)))
-	}
-	body, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encoding timestamp certificates: %w", err)
-	}
-	return body, nil
-}
-
 func encodePEM(chain []*x509.Certificate) []byte {
 	var out []byte
 	for _, c := range chain {
 		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
 	}
 	return out
-}
-
-// decodeChains reads a stored object; the zero object, which was never stored,
-// holds none.
-func decodeChains(o store.Object) ([][]*x509.Certificate, error) {
-	if o.Revision == 0 {
-		return nil, nil
-	}
-	var r record
-	if err := strictjson.Unmarshal(o.Body, &r); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCertificate, err)
-	}
-	var chains [][]*x509.Certificate
-	for _, text := range r.Chains {
-		chain, err := decodePEM([]byte(text))
-		if err != nil {
-			return nil, err
-		}
-		chains = append(chains, chain)
-	}
-	return chains, nil
 }
 
 func decodePEM(text []byte) ([]*x509.Certificate, error) {

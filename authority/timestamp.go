@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/digitorus/timestamp"
@@ -37,10 +39,17 @@ type TimestampConfig struct {
 
 // Timestamper answers timestamp queries. It is safe for concurrent use.
 type Timestamper struct {
-	chains [][]*x509.Certificate
-	leaf   crypto.Signer
-	hash   crypto.Hash
-	clock  clock.Clock
+	config TimestampConfig
+	// rotating admits one rotation at a time.
+	rotating sync.Mutex
+	use      atomic.Pointer[stamping]
+}
+
+// stamping is what one timestamp is made with; it never changes.
+type stamping struct {
+	root, leaf crypto.Signer
+	hash       crypto.Hash
+	chains     []Chain
 }
 
 // OpenTimestamper reads the authority's certificates, or issues them at the
@@ -49,30 +58,61 @@ func OpenTimestamper(ctx context.Context, c TimestampConfig) (*Timestamper, erro
 	if c.Root == nil || c.Leaf == nil || c.Objects == nil || c.Clock == nil {
 		return nil, errors.New("timestamp authority needs two keys, a store and a clock")
 	}
-	if samePublic(c.Root.Public(), c.Leaf.Public()) {
-		return nil, fmt.Errorf("%w: root and leaf must be different keys", ErrCertificate)
-	}
 	if c.Organization == "" {
-		c.Organization = "Countersign"
+		c.Organization = defaultOrganization
 	}
 	if c.Rand == nil {
 		c.Rand = rand.Reader
 	}
-	hash, err := signatureHash(c.Leaf.Public())
-	if err != nil {
-		return nil, err
-	}
-	i := issuer{root: c.Root, leaf: c.Leaf, organization: c.Organization, rand: c.Rand}
-	chains, err := i.open(ctx, c.Objects, c.Clock.Now())
-	if err != nil {
-		return nil, err
-	}
-	return &Timestamper{chains: chains, leaf: c.Leaf, hash: hash, clock: c.Clock}, nil
+	t := &Timestamper{config: c}
+	return t, t.adopt(ctx, c.Root, c.Leaf)
 }
 
+// Rotate replaces keys; a nil one stays as it is. The chain before stays
+// trusted for [Overlap]. Timestamps that are being made meanwhile finish with
+// the key they began with. Before the new chain is in the store nothing has
+// changed; after, opening with the new keys finds it.
+func (t *Timestamper) Rotate(ctx context.Context, root, leaf crypto.Signer) error {
+	t.rotating.Lock()
+	defer t.rotating.Unlock()
+	u := t.use.Load()
+	if root == nil {
+		root = u.root
+	}
+	if leaf == nil {
+		leaf = u.leaf
+	}
+	return t.adopt(ctx, root, leaf)
+}
+
+// adopt begins to stamp with a pair of keys.
+func (t *Timestamper) adopt(ctx context.Context, root, leaf crypto.Signer) error {
+	if samePublic(root.Public(), leaf.Public()) {
+		return fmt.Errorf("%w: root and leaf must be different keys", ErrCertificate)
+	}
+	hash, err := signatureHash(leaf.Public())
+	if err != nil {
+		return err
+	}
+	c := t.config
+	i := stampMaker{root: root, leaf: leaf, organization: c.Organization, rand: c.Rand}
+	chains, err := i.open(ctx, keeper{objects: c.Objects, name: timestampName}, c.Clock.Now())
+	if err != nil {
+		return err
+	}
+	t.use.Store(&stamping{root: root, leaf: leaf, hash: hash, chains: chains})
+	return nil
+}
+
+// Chains are all chains that ever stamped, leaf first, oldest first, the
+// current one last.
+func (t *Timestamper) Chains() []Chain { return cloneChains(t.use.Load().chains) }
+
 // Chain is the current chain, leaf first, root last.
-func (t *Timestamper) Chain() []*x509.Certificate {
-	return slices.Clone(t.chains[len(t.chains)-1])
+func (t *Timestamper) Chain() []*x509.Certificate { return t.use.Load().chain() }
+
+func (s *stamping) chain() []*x509.Certificate {
+	return slices.Clone(s.chains[len(s.chains)-1].Certificates)
 }
 
 // ChainPEM is Chain as concatenated PEM blocks.
@@ -81,9 +121,10 @@ func (t *Timestamper) ChainPEM() []byte { return encodePEM(t.Chain()) }
 // Retired are the chains that were current before, oldest first. A trusted root
 // goes on naming them: what they stamped stays proven.
 func (t *Timestamper) Retired() [][]*x509.Certificate {
+	chains := t.Chains()
 	var out [][]*x509.Certificate
-	for _, chain := range t.chains[:len(t.chains)-1] {
-		out = append(out, slices.Clone(chain))
+	for _, chain := range chains[:len(chains)-1] {
+		out = append(out, chain.Certificates)
 	}
 	return out
 }
@@ -117,13 +158,14 @@ func (t *Timestamper) Respond(ctx context.Context, der []byte) ([]byte, error) {
 }
 
 func (t *Timestamper) respond(ts timestamp.Timestamp) ([]byte, error) {
-	leaf := t.Chain()[0]
-	now := t.clock.Now().UTC()
+	u := t.use.Load()
+	leaf := u.chain()[0]
+	now := t.config.Clock.Now().UTC()
 	if genTime := now.Truncate(time.Second); genTime.Before(leaf.NotBefore) || genTime.After(leaf.NotAfter) {
 		return nil, ErrExpired
 	}
 	ts.Time, ts.Accuracy, ts.Policy = now, Accuracy, PolicyOID()
-	response, err := ts.CreateResponseWithOpts(leaf, t.leaf, t.hash)
+	response, err := ts.CreateResponseWithOpts(leaf, u.leaf, u.hash)
 	if err != nil {
 		return nil, fmt.Errorf("signing timestamp: %w", err)
 	}
