@@ -16,6 +16,12 @@
 //	  authorities:
 //	    release: {key: {name: release}}
 //	    partner: {key: {pem: "-----BEGIN PUBLIC KEY-----…"}, log: optional}
+//	    ci:
+//	      identity:
+//	        issuer: https://token.actions.githubusercontent.com
+//	        subjectPattern: "https://github.com/acme/*/.github/workflows/release.yml@refs/heads/main"
+//	        claims: {runnerEnvironment: github-hosted}
+//	        trustRoot: self
 //	  require:
 //	    atLeast: {n: 1, of: [{signature: {by: release}}, {signature: {by: partner}}]}
 //

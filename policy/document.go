@@ -52,7 +52,7 @@ type matchSpec struct {
 // refused by name, whatever they contain.
 type authoritySpec struct {
 	Key      *keySpec        `json:"key,omitzero"`
-	Identity json.RawMessage `json:"identity,omitzero"`
+	Identity *identitySpec   `json:"identity,omitzero"`
 	X509     json.RawMessage `json:"x509,omitzero"`
 	Log      *LogRule        `json:"log,omitzero"`
 }
@@ -94,27 +94,37 @@ func checkName(pointer, name string) error {
 // authority reads one authority and writes its defaults into its spec.
 func (a *authoritySpec) authority(name, pointer string) (Authority, error) {
 	switch {
-	case a.Identity != nil:
-		return Authority{}, unsupported(pointer+"/identity", "an identity authority")
 	case a.X509 != nil:
 		return Authority{}, unsupported(pointer+"/x509", "an x509 authority")
-	case a.Key == nil:
-		return Authority{}, fault(pointer, "says nothing of who it is: want key")
+	case (a.Key == nil) == (a.Identity == nil):
+		return Authority{}, fault(pointer, "must have exactly one of key and identity")
 	}
-	key, err := a.Key.authority(pointer + "/key")
+	out := Authority{Name: name}
+	var err error
+	if a.Identity != nil {
+		out.Identity, err = a.Identity.authority(pointer + "/identity")
+	} else {
+		out.Key, err = a.Key.authority(pointer + "/key")
+	}
 	if err != nil {
 		return Authority{}, err
 	}
 	if a.Log == nil {
 		a.Log = new(LogRequired)
-		if key.Name == "" {
+		if out.Key != nil && out.Key.Name == "" {
 			a.Log = new(LogOptional)
 		}
 	}
 	if *a.Log != LogRequired && *a.Log != LogOptional {
 		return Authority{}, fault(pointer+"/log", "is neither %s nor %s", LogRequired, LogOptional)
 	}
-	return Authority{Name: name, Key: key, Log: *a.Log}, nil
+	// Without an entry nobody would see a certificate that should not have been
+	// issued.
+	if out.Identity != nil && *a.Log != LogRequired {
+		return Authority{}, fault(pointer+"/log", "must be %s for an identity", LogRequired)
+	}
+	out.Log = *a.Log
+	return out, nil
 }
 
 func (k *keySpec) authority(pointer string) (*KeyAuthority, error) {

@@ -13,7 +13,7 @@ import (
 // Parse reads a TrustPolicy of at most limits.PolicyDocument bytes in YAML or
 // JSON. It refuses whatever it does not understand: unknown fields, duplicate
 // keys, empty lists, thresholds no signatures could meet, authorities that are
-// named and not defined or defined twice with one key, and kinds of authority
+// named and not defined or defined twice with one key or identity, and kinds of authority
 // or requirement of later versions (ErrUnsupported). Errors wrap ErrPolicy;
 // those with a place are a *FieldError.
 func Parse(b []byte) (*Policy, error) {
@@ -107,7 +107,7 @@ func (p *Policy) readAuthorities(d *document) error {
 		return fault("/spec/authorities", "has %d authorities, want 1 to %d", n, limits.Requirements)
 	}
 	p.Authorities = make(map[string]Authority, len(specs))
-	holders := make(map[KeyAuthority]string, len(specs))
+	holders := make(map[string]string, len(specs))
 	for _, name := range slices.Sorted(maps.Keys(specs)) {
 		at := "/spec/authorities/" + escapePointer(name)
 		if err := checkName(at, name); err != nil {
@@ -118,16 +118,30 @@ func (p *Policy) readAuthorities(d *document) error {
 		if err != nil {
 			return err
 		}
-		// One key under two names would look like two signers to a reader of
-		// the policy and count as one.
-		key := KeyAuthority{Name: a.Key.Name, PEM: a.Key.PEM}
-		if other, twice := holders[key]; twice {
-			return fault(at+"/key", "is the key of authority %s", other)
+		// One signer under two names would look like two to a reader of the
+		// policy and count as one.
+		who, field := a.sameAs()
+		if other, twice := holders[who]; twice {
+			return fault(at+field, "is the %s of authority %s", field[1:], other)
 		}
-		holders[key] = name
+		holders[who] = name
 		specs[name], p.Authorities[name] = s, a
 	}
 	return nil
+}
+
+// sameAs is equal for authorities that are the same signer, and the field that
+// says who it is.
+func (a Authority) sameAs() (who, field string) {
+	if a.Key != nil {
+		return "key " + a.Key.Name + " " + a.Key.PEM, "/key"
+	}
+	i := a.Identity
+	claims := make([]string, 0, len(i.Claims))
+	for _, name := range slices.Sorted(maps.Keys(i.Claims)) {
+		claims = append(claims, name, i.Claims[name])
+	}
+	return fmt.Sprintf("identity %q %q %q %q %q", i.Issuer, i.Subject, i.SubjectPattern, i.TrustRoot, claims), "/identity"
 }
 
 func (p *Policy) keepDocument(d *document) error {

@@ -27,7 +27,8 @@ type LogRule string
 // The log rules. A log entry that is present and not valid never counts,
 // whatever the rule.
 const (
-	// LogRequired is the default for managed keys.
+	// LogRequired is the default for managed keys, and the only rule for
+	// identities.
 	LogRequired LogRule = "required"
 	// LogOptional accepts a signature without a log entry. It is the default
 	// for keys given as PEM, whose holders may not log.
@@ -54,8 +55,10 @@ type Policy struct {
 type Authority struct {
 	// Name is the policy's name of it.
 	Name string
-	// Key is never nil in a loaded policy.
+	// Key is set for a signer by key; else Identity is.
 	Key *KeyAuthority
+	// Identity is set for a signer by certificate.
+	Identity *IdentityAuthority
 	// Log is never empty.
 	Log LogRule
 }
