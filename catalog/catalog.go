@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/countersign/countersign/identity/oidc"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/internal/strictjson"
 	"github.com/countersign/countersign/policy"
@@ -15,9 +16,11 @@ import (
 
 // Kinds of the objects in the store.
 const (
-	KindRegistry = "registry"
-	KindPolicy   = "policy"
-	KindGrant    = "grant"
+	KindRegistry  = "registry"
+	KindPolicy    = "policy"
+	KindGrant     = "grant"
+	KindIssuer    = "issuer"
+	KindTrustRoot = "trust-root"
 )
 
 // sealPurpose separates registry credentials from everything else that is
@@ -44,6 +47,8 @@ type Catalog struct {
 	policies *Collection[*policy.Policy]
 	grants   *Collection[*policy.Grant]
 	rules    *Collection[registry.Rule]
+	issuers  *Collection[oidc.Issuer]
+	roots    *Collection[TrustRoot]
 }
 
 // New makes a Catalog over a store.
@@ -61,6 +66,14 @@ func New(cfg Config) (*Catalog, error) {
 		decode: func(o store.Object) (*policy.Grant, error) { return parseGrant(o.Name, o.Body) },
 	}
 	c.rules = &Collection[registry.Rule]{kind: KindRegistry, objects: cfg.Objects, most: limits.Policies, decode: c.openRule}
+	c.issuers = &Collection[oidc.Issuer]{
+		kind: KindIssuer, objects: cfg.Objects, most: limits.Issuers,
+		decode: func(o store.Object) (oidc.Issuer, error) { return oidc.ParseIssuer(o.Name, o.Body) },
+	}
+	c.roots = &Collection[TrustRoot]{
+		kind: KindTrustRoot, objects: cfg.Objects, most: limits.TrustRoots,
+		decode: func(o store.Object) (TrustRoot, error) { return parseTrustRoot(o.Body) },
+	}
 	return c, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/countersign/countersign/catalog"
+	"github.com/countersign/countersign/identity/oidc"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
@@ -194,5 +195,80 @@ func TestDraftsAreChecked(t *testing.T) {
 	grants, err := f.Grants(t.Context())
 	if err != nil || len(grants) != 1 || grants[0].Name != "g" {
 		t.Errorf("grants: %+v %v", grants, err)
+	}
+}
+
+const issuer = `{"url":"https://issuer.example","audience":"a","kind":"github"}`
+
+// TestIssuersByURL: an issuer is found by its whole URL, counts for the next
+// question, and shares its URL with no other.
+func TestIssuersByURL(t *testing.T) {
+	f, ctx := open(t), t.Context()
+	other := with(t, f.objects, f.master)
+	if _, err := other.ByURL(ctx, "https://issuer.example"); !errors.Is(err, oidc.ErrUnknownIssuer) {
+		t.Fatalf("empty: %v", err)
+	}
+	d, err := f.DraftIssuer("ci", []byte(issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Value().Name != "ci" {
+		t.Errorf("draft: %+v", d.Value())
+	}
+	e, err := f.IssuerObjects().Put(ctx, d, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := other.ByURL(ctx, "https://issuer.example"); err != nil || found.Name != "ci" || found.Kind != oidc.GitHub {
+		t.Errorf("found: %+v %v", found, err)
+	}
+	for _, near := range []string{"", "https://issuer.example/", "https://issuer", "HTTPS://issuer.example", "http://issuer.example"} {
+		if _, err := other.ByURL(ctx, near); !errors.Is(err, oidc.ErrUnknownIssuer) {
+			t.Errorf("%q: %v", near, err)
+		}
+	}
+	twin, err := f.DraftIssuer("twin", []byte(issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.IssuerObjects().Put(ctx, twin, 0); !errors.Is(err, store.ErrExists) {
+		t.Errorf("a second issuer of one URL: %v", err)
+	}
+	if _, err := f.IssuerObjects().Put(ctx, d, e.Revision); err != nil {
+		t.Errorf("replaced by itself: %v", err)
+	}
+	if _, err := f.DraftIssuer("a/b", []byte(issuer)); !errors.Is(err, catalog.ErrName) {
+		t.Errorf("a name: %v", err)
+	}
+	if _, err := f.DraftIssuer("a", []byte("{}")); !errors.Is(err, oidc.ErrIssuer) {
+		t.Errorf("a document: %v", err)
+	}
+}
+
+// TestBrokenIssuerStopsTheKind: with an issuer that cannot be read, no token is
+// believed.
+func TestBrokenIssuerStopsTheKind(t *testing.T) {
+	f, ctx := open(t), t.Context()
+	d, err := f.DraftIssuer("ci", []byte(issuer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.IssuerObjects().Put(ctx, d, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{`{}`, strings.Replace(issuer, "issuer.example", "other.example", 1)[:40], strings.Replace(issuer, "{", `{"roles":["admin"],`, 1)} {
+		broken, err := f.objects.Put(ctx, store.Object{Kind: catalog.KindIssuer, Name: "bad", Body: []byte(body)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i, err := f.ByURL(ctx, "https://issuer.example"); !errors.Is(err, catalog.ErrStored) {
+			t.Errorf("%s: %+v %v", body, i, err)
+		}
+		if err := f.IssuerObjects().Delete(ctx, "bad", broken.Revision); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.ByURL(ctx, "https://issuer.example"); err != nil {
+		t.Errorf("after the repair: %v", err)
 	}
 }

@@ -38,6 +38,7 @@ type Entry[T any] struct {
 // Draft is a checked document that was not written yet.
 type Draft[T any] struct {
 	name  string
+	alias string // a second name that no other object of the kind may have
 	value T
 	body  []byte
 }
@@ -123,7 +124,7 @@ func (c *Collection[T]) Put(ctx context.Context, d Draft[T], revision int64) (En
 			return Entry[T]{}, err
 		}
 	}
-	o, err := c.objects.Put(ctx, store.Object{Kind: c.kind, Name: d.name, Body: d.body, Revision: revision})
+	o, err := c.objects.Put(ctx, store.Object{Kind: c.kind, Name: d.name, Alias: d.alias, Body: d.body, Revision: revision})
 	if err != nil {
 		return Entry[T]{}, fmt.Errorf("writing a %s: %w", c.kind, err)
 	}

@@ -1,0 +1,44 @@
+package catalog
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/countersign/countersign/identity/oidc"
+	"github.com/countersign/countersign/internal/limits"
+)
+
+// IssuerObjects are the issuers whose tokens are believed.
+func (c *Catalog) IssuerObjects() *Collection[oidc.Issuer] { return c.issuers }
+
+// ByURL returns the issuer of exactly that URL, or oidc.ErrUnknownIssuer. It
+// makes Catalog an oidc.Issuers.
+func (c *Catalog) ByURL(ctx context.Context, url string) (oidc.Issuer, error) {
+	entries, err := c.issuers.All(ctx)
+	if err != nil {
+		return oidc.Issuer{}, err
+	}
+	for _, e := range entries {
+		if e.Value.URL == url {
+			return e.Value, nil
+		}
+	}
+	return oidc.Issuer{}, oidc.ErrUnknownIssuer
+}
+
+// DraftIssuer checks an issuer (the JSON of oidc.Issuer) that is to be kept
+// under name. Writing it is store.ErrExists when another has its URL.
+func (c *Catalog) DraftIssuer(name string, document []byte) (Draft[oidc.Issuer], error) {
+	if !validName(name) {
+		return Draft[oidc.Issuer]{}, fmt.Errorf("%w: want 1 to %d letters, digits and inner . _ -", ErrName, limits.Name)
+	}
+	issuer, err := oidc.ParseIssuer(name, document)
+	if err != nil {
+		return Draft[oidc.Issuer]{}, err
+	}
+	body, err := issuer.Document()
+	if err != nil {
+		return Draft[oidc.Issuer]{}, fmt.Errorf("encoding an issuer: %w", err)
+	}
+	return Draft[oidc.Issuer]{name: name, alias: issuer.URL, value: issuer, body: body}, nil
+}
