@@ -51,6 +51,59 @@ func TestStockVerifierAgrees(t *testing.T) {
 	t.Logf("%d of %d mutants pass both", agreed, mutants)
 }
 
+// The same for a signature by certificate: chain, certificate timestamp and
+// identity included.
+func TestStockVerifierAgreesOnIdentity(t *testing.T) {
+	mutants := 600
+	if testing.Short() {
+		mutants = 100
+	}
+	c, authority, ca, draft := newIdentityCourt(t)
+	material, err := ca.Trust(authority.Root()).Material()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := verify.NewVerifier(material, verify.WithTransparencyLog(1), verify.WithSignedTimestamps(1), verify.WithSignedCertificateTimestamps(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	who, err := verify.NewShortCertificateIdentity(courtIssuer, "", courtSubject, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, err := hex.DecodeString(c.bench.artifact.digest.Hex())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stock := func(raw []byte) error {
+		var b bundle.Bundle
+		if err := b.UnmarshalJSON(raw); err != nil {
+			return err
+		}
+		_, err := v.Verify(&b, verify.NewPolicy(verify.WithArtifactDigest("sha256", sum), verify.WithCertificateIdentity(who)))
+		return err
+	}
+	raw, agreed := draft.JSON(), 0
+	if err := stock(raw); err != nil {
+		t.Fatalf("the stock verifier refuses an honest bundle: %v", err)
+	}
+	for i := range mutants {
+		m := &mutator{r: rand.New(rand.NewPCG(4, uint64(i)))}
+		if err := json.Unmarshal(raw, &m.donor); err != nil {
+			t.Fatal(err)
+		}
+		mutant := m.mutate(raw)
+		if !c.try(attachment{format: formatBundle, bundle: mutant}) {
+			continue
+		}
+		agreed++
+		if err := stock(mutant); err != nil {
+			t.Errorf("only this verifier accepts: %v\n%s", err, mutant)
+		}
+	}
+	t.Logf("%d of %d mutants pass both", agreed, mutants)
+}
+
 type timeless struct{ signature.Verifier }
 
 func (timeless) ValidAtTime(time.Time) bool { return true }

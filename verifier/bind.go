@@ -42,7 +42,7 @@ func bind(a artifact, s *signed, public crypto.PublicKey) *fault {
 		return f
 	}
 	for _, entry := range s.entries {
-		if f := bindEntry(entry, s.message, s.signature, public); f != nil {
+		if f := bindEntry(entry, s, public); f != nil {
 			return f
 		}
 	}
@@ -82,21 +82,32 @@ func bindOtherDigests(a artifact, digests map[string]string) *fault {
 // bindEntry wants the entry to be the record of exactly this signature:
 // Rekor's rule that digest, signature and key all match (CVE-2022-36056,
 // CVE-2026-22703), and that it is of the kind it claims.
-func bindEntry(entry *rekorpb.TransparencyLogEntry, message, signature []byte, public crypto.PublicKey) *fault {
+func bindEntry(entry *rekorpb.TransparencyLogEntry, s *signed, public crypto.PublicKey) *fault {
 	body, err := tlog.ParseBody(entry.GetCanonicalizedBody())
 	switch {
 	case err != nil:
 		return faultf(policy.LogEntryMismatch, "the log entry is not a record of a signature")
 	case body.Kind != entry.GetKindVersion().GetKind() || body.Version != entry.GetKindVersion().GetVersion():
 		return faultf(policy.LogEntryMismatch, "the log entry is not of the kind it claims")
-	case !bytes.Equal(body.Signature, signature):
+	case !bytes.Equal(body.Signature, s.signature):
 		return faultf(policy.LogEntryMismatch, "the log entry records another signature")
-	case !bytes.Equal(body.Digest, sum(body.DigestAlgorithm, message)):
+	case !bytes.Equal(body.Digest, sum(body.DigestAlgorithm, s.recorded(body))):
 		return faultf(policy.LogEntryMismatch, "the log entry records another document")
 	case !sameKey(body.PublicKey, public):
 		return faultf(policy.LogEntryMismatch, "the log entry records another key")
+	case s.certificate != nil && !s.certificate.Equal(body.Certificate):
+		return faultf(policy.LogEntryMismatch, "the log entry records another certificate")
 	}
 	return nil
+}
+
+// recorded is what the digest of a log entry is of: the signed message, or the
+// envelope's payload in Rekor v1's own entries of envelopes.
+func (s *signed) recorded(body tlog.Body) []byte {
+	if body.Kind == tlog.KindDSSE {
+		return s.statement
+	}
+	return s.message
 }
 
 // bindTimestamp wants the imprint of a stamp to be of this signature.

@@ -13,7 +13,10 @@
 //  4. each of them is judged under each authority of each policy (judge.go):
 //     which key made the signature, does everything in it speak of this digest
 //     (bind.go, the one binding function for all formats), is it proven to be
-//     in the log, when was it made, was the key good at that time;
+//     in the log, when was it made, was the key good at that time; and for a
+//     certificate (certified.go): did an authority of the trusted root that the
+//     policy names issue it, was all of its chain good at every proven time, is
+//     it in certificate transparency, and is its holder who the policy wants;
 //  5. the facts go to policy.Decide; the decision is journalled, then
 //     answered.
 //
@@ -21,6 +24,10 @@
 // words in a message, an unsigned time is a fault, an entry of a log that is
 // not trusted here counts as no entry, and an entry that speaks of something
 // else is a fault whoever signed it.
+//
+// The chain beside a certificate is never read: whom to believe is the trusted
+// root's word alone, and each root proves on its own, with its own logs and
+// authorities. Ours is self; others are kept by name and used offline.
 //
 // Verdicts are remembered under the digest, the repository, the context, the
 // policies asked for, and the revisions of policies, keys and trusted root: any

@@ -3,9 +3,12 @@ package verifier
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"fmt"
 
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/identity"
+	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
 )
 
@@ -21,6 +24,9 @@ type Fresh struct {
 	Legacy *registry.Legacy
 	// Public is the key that must have signed.
 	Public crypto.PublicKey
+	// Certificate is the DER of the certificate that must carry Public, or nil
+	// when a key without one signed.
+	Certificate []byte
 }
 
 // CheckFresh verifies a signature as any later request will, before it is
@@ -30,11 +36,11 @@ func (v *Verifier) CheckFresh(ctx context.Context, fresh Fresh) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	root, err := prepare(v.trust())
+	root, err := prepare(policy.SelfRoot, v.trust())
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotFresh, err)
 	}
-	id, err := keyID(fresh.Public)
+	who, err := fresh.signer(root)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotFresh, err)
 	}
@@ -45,15 +51,35 @@ func (v *Verifier) CheckFresh(ctx context.Context, fresh Fresh) error {
 	e := &evidence{}
 	e.signed, e.fault = found.parse()
 	b := bench{
-		artifact: artifact{digest: fresh.Digest}, trusted: root, now: v.clock.Now(),
+		artifact: artifact{digest: fresh.Digest}, now: v.clock.Now(),
 		signatures: make(map[signatureCheck]bool),
 	}
-	fact := b.judge(e, signer{
-		name: "the signing key", candidates: []candidate{{id: id, public: fresh.Public}},
-		logNeeded: true, timeNeeded: true,
-	})
+	fact := b.judge(e, who)
 	if !fact.Accepted {
 		return fmt.Errorf("%w: %s: %s", ErrNotFresh, fact.Reason.Code, fact.Reason.Message)
 	}
 	return nil
+}
+
+// signer is the authority that the signature must satisfy: the key, or the
+// holder of exactly this certificate.
+func (f Fresh) signer(root *trusted) (signer, error) {
+	who := signer{name: "the signing key", trusted: root, logNeeded: true, timeNeeded: true}
+	if f.Certificate == nil {
+		id, err := keyID(f.Public)
+		who.candidates = []candidate{{id: id, public: f.Public}}
+		return who, err
+	}
+	cert, err := x509.ParseCertificate(f.Certificate)
+	if err != nil {
+		return signer{}, fmt.Errorf("parsing certificate: %w", err)
+	}
+	holder, err := identity.ParseHolder(cert)
+	if err != nil {
+		return signer{}, err
+	}
+	who.name = "the certificate's holder"
+	who.certificate = cert
+	who.identity = policy.ExactIdentity(holder.Issuer, holder.Subject, policy.SelfRoot)
+	return who, nil
 }

@@ -2,10 +2,12 @@ package verifier
 
 import (
 	"crypto"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"time"
 
+	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/tlog"
@@ -21,9 +23,16 @@ type candidate struct {
 
 // signer is an authority of a policy with its keys read.
 type signer struct {
-	name       string
+	name string
+	// trusted is the root under which log entries, timestamps and certificates
+	// are believed.
+	trusted    *trusted
 	candidates []candidate
-	logNeeded  bool
+	// identity takes the place of candidates for a signer by certificate.
+	identity *policy.IdentityAuthority
+	// certificate, if set, is the only one that may be used.
+	certificate *x509.Certificate
+	logNeeded   bool
 	// timeNeeded: the key has a life cycle, so its window must be judged at a
 	// proven time.
 	timeNeeded bool
@@ -34,7 +43,6 @@ type signer struct {
 // bench judges the attachments of one artifact.
 type bench struct {
 	artifact artifact
-	trusted  *trusted
 	now      time.Time
 	// signatures remembers which key made which signature, so that an
 	// authority named by many policies costs one check.
@@ -53,10 +61,20 @@ type evidence struct {
 	// fault is why it cannot be parsed or read.
 	fault *fault
 
-	proven   bool
-	entry    *logged
-	times    []time.Time
-	proofBad *fault
+	// proofs are by trusted root.
+	proofs map[*trusted]*proof
+}
+
+// proof is what a trusted root proves of an attachment.
+type proof struct {
+	entry *logged
+	times []time.Time
+	bad   *fault
+
+	// holder is of the certificate, if certified and not strange.
+	certified bool
+	holder    identity.Holder
+	strange   *fault
 }
 
 // judge decides one attachment under one authority. Its order gives the most
@@ -64,7 +82,7 @@ type evidence struct {
 // key good then. All of it must hold.
 func (b *bench) judge(e *evidence, s signer) policy.Fact {
 	fact := policy.Fact{Authority: s.name}
-	key, f := b.decide(e, s)
+	key, proof, f := b.decide(e, s)
 	if key != nil {
 		fact.SignerID = key.id
 	}
@@ -79,64 +97,115 @@ func (b *bench) judge(e *evidence, s signer) policy.Fact {
 		Format: e.signed.format, Digest: b.artifact.digest.String(), Authority: s.name,
 		Signer: key.id, PredicateType: e.signed.predicateType,
 	}
-	if e.entry != nil {
-		fact.Evidence.LogIndex = &e.entry.index
+	if proof.entry != nil {
+		fact.Evidence.LogIndex = &proof.entry.index
 	}
-	if len(e.times) > 0 {
-		fact.Evidence.SignedAt = earliest(e.times).Format(time.RFC3339)
+	if len(proof.times) > 0 {
+		fact.Evidence.SignedAt = earliest(proof.times).Format(time.RFC3339)
 	}
 	return fact
 }
 
-func (b *bench) decide(e *evidence, s signer) (*candidate, *fault) {
+func (b *bench) decide(e *evidence, s signer) (*candidate, *proof, *fault) {
 	switch {
 	case s.fault != nil:
-		return nil, s.fault
+		return nil, nil, s.fault
 	case e.fault != nil:
-		return nil, e.fault
+		return nil, nil, e.fault
 	}
-	key := b.whoSigned(e, s)
-	if key == nil {
-		return nil, strangeSignature(e.signed, s)
+	key, f := b.whoSigned(e, s)
+	if f != nil {
+		return nil, nil, f
 	}
 	if f := bind(b.artifact, e.signed, key.public); f != nil {
-		return key, f
+		return key, nil, f
 	}
 	if e.signed.format == formatBundle && e.signed.predicateType != predicateSign {
-		return key, faultf(policy.PredicateTypeMismatch, "it is an attestation and not a signature")
+		return key, nil, faultf(policy.PredicateTypeMismatch, "it is an attestation and not a signature")
 	}
-	b.prove(e)
+	p := e.prove(s.trusted)
 	switch {
-	case e.proofBad != nil:
-		return key, e.proofBad
-	case s.logNeeded && e.entry == nil:
-		return key, faultf(policy.LogEntryMissing, "the signature is not in a trusted log")
-	case s.timeNeeded && len(e.times) == 0:
-		return key, faultf(policy.TimestampMissing, "no trusted authority says when the signature was made")
+	case p.bad != nil:
+		return key, p, p.bad
+	case s.logNeeded && p.entry == nil:
+		return key, p, faultf(policy.LogEntryMissing, "the signature is not in a trusted log")
+	case s.timeNeeded && len(p.times) == 0:
+		return key, p, faultf(policy.TimestampMissing, "no trusted authority says when the signature was made")
 	}
-	if f := notFuture(b.now, e.times); f != nil {
-		return key, f
+	if f := notFuture(b.now, p.times); f != nil {
+		return key, p, f
+	}
+	if s.identity != nil {
+		return key, p, s.admit(key, e, p)
 	}
 	if key.version != nil {
-		return key, window(*key.version, e.times)
+		return key, p, window(*key.version, p.times)
+	}
+	return key, p, nil
+}
+
+// whoSigned finds the key that made the signature: one of the authority's, or
+// that of the certificate, whose own worth is judged when the times are proven.
+func (b *bench) whoSigned(e *evidence, s signer) (*candidate, *fault) {
+	if s.identity == nil {
+		if key := b.candidateOf(e, s); key != nil {
+			return key, nil
+		}
+		return nil, strangeSignature(e.signed, s)
+	}
+	cert := e.signed.certificate
+	switch {
+	case cert == nil:
+		return nil, faultf(policy.UntrustedKey, "the signature is by a key, and %s is an identity with a certificate", s.name)
+	case s.certificate != nil && !s.certificate.Equal(cert):
+		return nil, faultf(policy.CertificateInvalid, "the certificate is another one")
+	}
+	id, err := keyID(cert.PublicKey)
+	if err != nil {
+		return nil, faultf(policy.CertificateInvalid, "the certificate's key is of an unknown kind").because(err)
+	}
+	key := &candidate{id: id, public: cert.PublicKey}
+	if !b.signed(e, key) {
+		return nil, faultf(policy.SignatureInvalid, "the signature is not by the key of its certificate")
 	}
 	return key, nil
 }
 
-func (b *bench) whoSigned(e *evidence, s signer) *candidate {
+// admit holds a certificate against an identity authority. From here on the
+// signer is who holds the certificate, and not its key of ten minutes: a
+// threshold counts one identity once (row C2).
+func (s signer) admit(key *candidate, e *evidence, p *proof) *fault {
+	if !p.certified {
+		p.certified = true
+		p.holder, p.strange = s.trusted.issuers.certify(e.signed.certificate, p.times)
+	}
+	if p.strange != nil {
+		return p.strange
+	}
+	if field := s.identity.Mismatch(p.holder); field != "" {
+		return faultf(policy.IdentityMismatch, "the certificate's %s is not what %s must have", field, s.name)
+	}
+	key.id = p.holder.String()
+	return nil
+}
+
+func (b *bench) candidateOf(e *evidence, s signer) *candidate {
 	for i := range s.candidates {
-		key := &s.candidates[i]
-		check := signatureCheck{e, key.id}
-		good, known := b.signatures[check]
-		if !known {
-			good = signs(key.public, e.signed.format, e.signed.message, e.signed.signature)
-			b.signatures[check] = good
-		}
-		if good {
+		if key := &s.candidates[i]; b.signed(e, key) {
 			return key
 		}
 	}
 	return nil
+}
+
+func (b *bench) signed(e *evidence, key *candidate) bool {
+	check := signatureCheck{e, key.id}
+	good, known := b.signatures[check]
+	if !known {
+		good = signs(key.public, e.signed.format, e.signed.message, e.signed.signature)
+		b.signatures[check] = good
+	}
+	return good
 }
 
 // strangeSignature words why no key of an authority made a signature: one that
@@ -163,40 +232,45 @@ func names(s *signed, key candidate) bool {
 	return false
 }
 
-// prove checks log entries and timestamps once for all authorities. A fault in
-// any of a trusted log or authority spoils the whole: good ones beside it do
-// not help (row B6).
-func (b *bench) prove(e *evidence) {
-	if e.proven {
-		return
+// prove checks log entries and timestamps once for all authorities of a root. A
+// fault in any of a trusted log or authority spoils the whole: good ones beside
+// it do not help (row B6).
+func (e *evidence) prove(t *trusted) *proof {
+	if p, done := e.proofs[t]; done {
+		return p
 	}
-	e.proven = true
+	p := &proof{}
+	if e.proofs == nil {
+		e.proofs = make(map[*trusted]*proof)
+	}
+	e.proofs[t] = p
 	for _, entry := range e.signed.entries {
-		proof, known, f := b.trusted.proveEntry(e.signed.format, entry)
+		proven, known, f := t.proveEntry(e.signed.format, entry)
 		if f != nil {
-			e.proofBad = f
-			return
+			p.bad = f
+			return p
 		}
 		if !known {
 			continue
 		}
-		if e.entry == nil {
-			e.entry = &proof
+		if p.entry == nil {
+			p.entry = &proven
 		}
-		if !proof.time.IsZero() {
-			e.times = append(e.times, proof.time)
+		if !proven.time.IsZero() {
+			p.times = append(p.times, proven.time)
 		}
 	}
 	for _, stamp := range e.signed.timestamps {
-		at, known, f := b.trusted.proveTimestamp(stamp, e.signed.signature)
+		at, known, f := t.proveTimestamp(stamp, e.signed.signature)
 		if f != nil {
-			e.proofBad = f
-			return
+			p.bad = f
+			return p
 		}
 		if known {
-			e.times = append(e.times, at)
+			p.times = append(p.times, at)
 		}
 	}
+	return p
 }
 
 func earliest(times []time.Time) time.Time {

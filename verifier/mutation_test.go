@@ -34,20 +34,45 @@ func newCourt(tb testing.TB) (*court, *testauthority.Authority, *testauthority.D
 	authority := testauthority.New(tb)
 	key := testauthority.NewECDSA(tb)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	root, err := prepare(authority.Root())
+	root, err := prepare(policy.SelfRoot, authority.Root())
 	if err != nil {
 		tb.Fatal(err)
 	}
 	digest := attest.DigestOf([]byte("artifact"))
-	c := &court{tb: tb, bench: bench{artifact: artifact{digest: digest, content: []byte("artifact")}, trusted: root, now: at.Add(time.Hour)}}
+	c := &court{tb: tb, bench: bench{artifact: artifact{digest: digest, content: []byte("artifact")}, now: at.Add(time.Hour)}}
 	c.signer = signer{
-		name: "release", logNeeded: true, timeNeeded: true,
+		name: "release", trusted: root, logNeeded: true, timeNeeded: true,
 		candidates: []candidate{{id: testauthority.KeyID(tb, key.Public()), public: key.Public()}},
 	}
 	bundle, legacy := authority.Bundle(digest, key, at), authority.Legacy(digest, key, at)
 	c.admit(attachment{format: formatBundle, bundle: bundle.JSON()})
 	c.admit(attachment{format: formatLegacy, payload: legacy.Payload, annotations: legacy.Annotations()})
 	return c, authority, bundle, legacy
+}
+
+const (
+	courtIssuer  = "https://issuer.example"
+	courtSubject = "https://s.example/workflow"
+)
+
+// newIdentityCourt judges signatures by the holder of a certificate.
+func newIdentityCourt(tb testing.TB) (*court, *testauthority.Authority, *testauthority.CA, *testauthority.Draft) {
+	tb.Helper()
+	authority, ca := testauthority.New(tb), testauthority.NewCA(tb, testauthority.CAOptions{})
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	root, err := prepare(policy.SelfRoot, ca.Trust(authority.Root()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	digest := attest.DigestOf([]byte("artifact"))
+	c := &court{tb: tb, bench: bench{artifact: artifact{digest: digest, content: []byte("artifact")}, now: at.Add(time.Hour)}}
+	c.signer = signer{
+		name: "ci", trusted: root, logNeeded: true, timeNeeded: true,
+		identity: policy.ExactIdentity(courtIssuer, courtSubject, policy.SelfRoot),
+	}
+	draft := authority.IdentityBundle(ca, digest, testauthority.CertificateRequest{Issuer: courtIssuer, Subject: courtSubject, At: at})
+	c.admit(attachment{format: formatBundle, bundle: draft.JSON()})
+	return c, authority, ca, draft
 }
 
 // admit is the positive control: what is honest passes.
@@ -298,6 +323,41 @@ func TestMutantsNeverPass(t *testing.T) {
 	t.Logf("%d mutants of a legacy signature, %d neutral", mutants/2, passed)
 }
 
+// The same for signatures by certificate. Donors have the same authority and
+// another identity, another artifact, another time, or no certificate.
+func TestIdentityMutantsNeverPass(t *testing.T) {
+	mutants := 3000
+	if testing.Short() {
+		mutants = 500
+	}
+	c, authority, ca, draft := newIdentityCourt(t)
+	digest, other := c.bench.artifact.digest, attest.DigestOf([]byte("other"))
+	ask := testauthority.CertificateRequest{Issuer: courtIssuer, Subject: courtSubject, At: draft.At}
+	stranger, late := ask, ask
+	stranger.Subject += "2"
+	late.At = late.At.Add(time.Hour)
+	donors := [][]byte{
+		authority.IdentityBundle(ca, digest, stranger).JSON(),
+		authority.IdentityBundle(ca, other, ask).JSON(),
+		authority.IdentityBundle(ca, other, late).JSON(),
+		authority.Bundle(digest, draft.Key, draft.At).JSON(),
+	}
+	raw, passed := draft.JSON(), 0
+	for i := range mutants {
+		m := &mutator{r: rand.New(rand.NewPCG(5, uint64(i)))}
+		if err := json.Unmarshal(donors[i%len(donors)], &m.donor); err != nil {
+			t.Fatal(err)
+		}
+		if c.try(attachment{format: formatBundle, bundle: m.mutate(raw)}) {
+			passed++
+		}
+	}
+	t.Logf("%d mutants, %d neutral", mutants, passed)
+	if passed > mutants/4 {
+		t.Errorf("%d of %d mutants are neutral: the mutator is too tame to prove anything", passed, mutants)
+	}
+}
+
 // legacyDocument holds a legacy signature as one JSON tree, annotations
 // unfolded, for the mutator.
 func legacyDocument(t *testing.T, d *testauthority.LegacyDraft) []byte {
@@ -386,7 +446,7 @@ func FuzzTimestamp(f *testing.F) {
 		if bindTimestamp(response, bundle.Signature) != nil {
 			return
 		}
-		at, known, fault := c.bench.trusted.proveTimestamp(response, bundle.Signature)
+		at, known, fault := c.signer.trusted.proveTimestamp(response, bundle.Signature)
 		if known && fault == nil && !at.Equal(bundle.At) {
 			t.Fatalf("proved %s", at)
 		}

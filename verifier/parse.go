@@ -1,9 +1,13 @@
 package verifier
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/pem"
+	"errors"
 	"fmt"
 
 	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
@@ -32,6 +36,10 @@ const (
 	annotationSignature = "dev.cosignproject.cosign/signature"
 	annotationLog       = "dev.sigstore.cosign/bundle"
 	annotationTimestamp = "dev.sigstore.cosign/rfc3161timestamp"
+	// annotationCertificate is the signing certificate in PEM. The chain
+	// annotation beside it is not read: whom to believe is the trusted root's
+	// word alone.
+	annotationCertificate = "dev.sigstore.cosign/certificate"
 )
 
 // attachment is a bundle or legacy signature as it was found, not yet parsed.
@@ -46,7 +54,7 @@ type attachment struct {
 func (a attachment) identity() [sha256.Size]byte {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\x00%d\x00%s%d\x00%s", a.format, len(a.bundle), a.bundle, len(a.payload), a.payload)
-	for _, name := range []string{annotationSignature, annotationLog, annotationTimestamp} {
+	for _, name := range []string{annotationSignature, annotationLog, annotationTimestamp, annotationCertificate} {
 		fmt.Fprintf(h, "%d\x00%s", len(a.annotations[name]), a.annotations[name])
 	}
 	return [sha256.Size]byte(h.Sum(nil))
@@ -61,6 +69,8 @@ type signed struct {
 	signature []byte
 	// hint names a key, for messages only.
 	hint string
+	// certificate is the signing certificate, or nil when a key signed.
+	certificate *x509.Certificate
 	// subjects are the digest sets the signed document speaks of.
 	subjects      []map[string]string
 	predicateType string
@@ -102,6 +112,11 @@ func parseBundle(raw []byte) (*signed, *fault) {
 		entries:       b.Entries,
 		timestamps:    b.Timestamps,
 	}
+	if b.Certificate != nil {
+		if s.certificate, err = x509.ParseCertificate(b.Certificate); err != nil {
+			return nil, faultf(policy.CertificateInvalid, "the certificate is malformed").because(err)
+		}
+	}
 	for _, subject := range statement.Subjects {
 		s.subjects = append(s.subjects, subject.Digest)
 	}
@@ -122,6 +137,11 @@ func parseLegacy(payload []byte, annotations map[string]string) (*signed, *fault
 		message:   payload,
 		signature: signature,
 		subjects:  []map[string]string{{"sha256": simple.Digest.Hex()}},
+	}
+	if text, ok := annotations[annotationCertificate]; ok {
+		if s.certificate, err = parseLegacyCertificate(text); err != nil {
+			return nil, faultf(policy.CertificateInvalid, "the signature's certificate annotation is malformed").because(err)
+		}
 	}
 	if text, ok := annotations[annotationLog]; ok {
 		entry, err := parseLegacyEntry(text)
@@ -202,6 +222,15 @@ func parseLegacyTimestamp(text string) ([]byte, error) {
 		return nil, err
 	}
 	return decodeBase64(wire.Response)
+}
+
+// parseLegacyCertificate reads one certificate in PEM and nothing beside it.
+func parseLegacyCertificate(text string) (*x509.Certificate, error) {
+	block, rest := pem.Decode([]byte(text))
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) != 0 {
+		return nil, errors.New("want one certificate in PEM")
+	}
+	return x509.ParseCertificate(block.Bytes)
 }
 
 // decodeBase64 accepts what base64.StdEncoding writes and no other spelling of

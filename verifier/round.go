@@ -11,6 +11,7 @@ import (
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/store"
 )
 
 // round decides one subject under the policies of one question: the work
@@ -22,6 +23,8 @@ type round struct {
 	bench    bench
 	panel    []seat
 	seen     map[[sha256.Size]byte]bool
+	// roots are the other trusted roots read so far.
+	roots map[string]*trusted
 	// unsure: something could not be read, so a FAILED must not be kept.
 	unsure bool
 }
@@ -39,8 +42,8 @@ type seat struct {
 // was read.
 func (r *round) decide(ctx context.Context) outcome {
 	if err := r.seatPolicies(ctx); err != nil {
-		r.log.WarnContext(ctx, "reading keys of policies", "error", err)
-		return undecided(policy.PolicyError, "the keys that the policies name could not be read")
+		r.log.WarnContext(ctx, "reading keys and trusted roots of policies", "error", err)
+		return undecided(policy.PolicyError, "the keys and trusted roots that the policies name could not be read")
 	}
 	if len(r.panel) == 0 {
 		return outcome{
@@ -235,7 +238,10 @@ func faultOf(err error) (f *fault, sure bool) {
 // signerOf reads the keys of an authority. A managed key that does not exist
 // is a fault of the policy; a store that cannot be read is an error.
 func (r *round) signerOf(ctx context.Context, known map[string]keys.Key, name string, authority policy.Authority) (signer, error) {
-	s := signer{name: name, logNeeded: authority.Log != policy.LogOptional}
+	s := signer{name: name, trusted: r.question.trusted, logNeeded: authority.Log != policy.LogOptional}
+	if authority.Identity != nil {
+		return r.identityOf(ctx, s, authority.Identity)
+	}
 	if authority.Key == nil {
 		s.fault = faultf(policy.PolicyError, "authority %s names no key", name)
 		return s, nil
@@ -267,4 +273,41 @@ func (r *round) signerOf(ctx context.Context, known map[string]keys.Key, name st
 		s.candidates = append(s.candidates, candidate{id: v.KeyID, public: v.Public, version: v})
 	}
 	return s, nil
+}
+
+// identityOf reads the trusted root of an identity authority. One that does
+// not exist is a fault of the policy; a store that cannot be read is an error.
+func (r *round) identityOf(ctx context.Context, s signer, who *policy.IdentityAuthority) (signer, error) {
+	s.identity, s.timeNeeded = who, true
+	if who.TrustRoot == policy.SelfRoot {
+		return s, nil
+	}
+	if known, ok := r.roots[who.TrustRoot]; ok {
+		s.trusted = known
+		return s, nil
+	}
+	other, err := r.trustRoot(ctx, who.TrustRoot)
+	if errors.Is(err, store.ErrNotFound) {
+		s.fault = faultf(policy.PolicyError, "authority %s names the trusted root %s, which does not exist", s.name, who.TrustRoot)
+		return s, nil
+	}
+	if err != nil {
+		return s, fmt.Errorf("reading trusted root %s: %w", who.TrustRoot, err)
+	}
+	if r.roots == nil {
+		r.roots = make(map[string]*trusted)
+	}
+	r.roots[who.TrustRoot], s.trusted = other, other
+	return s, nil
+}
+
+func (r *round) trustRoot(ctx context.Context, name string) (*trusted, error) {
+	if r.Verifier.roots == nil {
+		return nil, store.ErrNotFound
+	}
+	other, err := r.Verifier.roots.TrustRoot(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return prepare(name, other)
 }

@@ -24,12 +24,18 @@ import (
 type trusted struct {
 	logs        map[string]trust.Log
 	stampers    []*root.SigstoreTimestampingAuthority
+	issuers     *issuers
 	fingerprint [sha256.Size]byte
 }
 
-func prepare(r trust.Root) (*trusted, error) {
+// prepare reads the trusted root that policies call name.
+func prepare(name string, r trust.Root) (*trusted, error) {
 	t := &trusted{logs: make(map[string]trust.Log, len(r.Logs))}
 	h := sha256.New()
+	var err error
+	if t.issuers, err = prepareIssuers(name, r, h); err != nil {
+		return nil, err
+	}
 	for _, log := range r.Logs {
 		// A log with another kind of key cannot be checked here: its entries
 		// count as those of an unknown log.
@@ -108,7 +114,13 @@ func (t *trusted) proveEntry(format string, entry *rekorpb.TransparencyLogEntry)
 }
 
 func proveInclusion(log trust.Log, entry *rekorpb.TransparencyLogEntry) *fault {
-	err := tlog.VerifyInclusion(entry, log.Origin, log.Public)
+	prove := tlog.VerifyInclusion
+	if len(entry.GetInclusionPromise().GetSignedEntryTimestamp()) > 0 {
+		// A Rekor v1 log promises an index over all its trees; provePromise
+		// checks that.
+		prove = tlog.VerifyInclusionV1
+	}
+	err := prove(entry, log.Origin, log.Public)
 	switch {
 	case err == nil:
 		return nil

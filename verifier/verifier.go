@@ -82,9 +82,17 @@ type Loaded struct {
 type Policies interface {
 	// Policies returns every policy, at most limits.Policies.
 	Policies(ctx context.Context) ([]Loaded, error)
-	// Revision grows with every change of a policy or of a listed registry:
+	// Revision grows with every change of a policy, of a listed registry or of
+	// a trusted root:
 	// verdicts reached under an earlier one are not used again.
 	Revision(ctx context.Context) (int64, error)
+}
+
+// Roots gives the trusted roots of others.
+type Roots interface {
+	// TrustRoot returns the root kept under that name, or store.ErrNotFound.
+	// A change of one makes Policies.Revision grow.
+	TrustRoot(ctx context.Context, name string) (trust.Root, error)
 }
 
 // Config wires a Verifier. Registry, Archive, Keys, Policies, Trust and NewID
@@ -97,6 +105,9 @@ type Config struct {
 	// Trust returns the trusted root in force: whose log entries and
 	// timestamps are believed.
 	Trust func() trust.Root
+	// Roots are the trusted roots that policies call by other names than self;
+	// optional, none.
+	Roots Roots
 	// NewID makes the id of a decision, a UUIDv7.
 	NewID func() string
 	// Clock is the machine's when nil.

@@ -27,6 +27,7 @@ type Verifier struct {
 	keys     Keys
 	policies Policies
 	trust    func() trust.Root
+	roots    Roots
 	newID    func() string
 	clock    clock.Clock
 	log      *slog.Logger
@@ -47,7 +48,7 @@ func New(c Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		registry: c.Registry, archive: c.Archive, keys: c.Keys, policies: c.Policies,
-		trust: c.Trust, newID: c.NewID, clock: c.Clock, log: c.Logger,
+		trust: c.Trust, roots: c.Roots, newID: c.NewID, clock: c.Clock, log: c.Logger,
 	}
 	if v.clock == nil {
 		v.clock = clock.System{}
@@ -221,7 +222,6 @@ func (v *Verifier) work(ctx context.Context, q *question, ref registry.Reference
 		seen: make(map[[32]byte]bool),
 		bench: bench{
 			artifact:   artifact{digest: manifest.Digest, content: manifest.Raw},
-			trusted:    q.trusted,
 			now:        v.clock.Now(),
 			signatures: make(map[signatureCheck]bool),
 		},
@@ -277,7 +277,7 @@ func (v *Verifier) question(ctx context.Context, request Request) (*question, er
 		}
 		q.policies = q.policies[i : i+1]
 	}
-	if q.trusted, err = prepare(v.trust()); err != nil {
+	if q.trusted, err = prepare(policy.SelfRoot, v.trust()); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPolicies, err)
 	}
 	return q, nil
