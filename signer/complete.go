@@ -2,6 +2,8 @@ package signer
 
 import (
 	"context"
+	"crypto"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -22,11 +24,14 @@ const (
 	annotationSignature = "dev.cosignproject.cosign/signature"
 	annotationBundle    = "dev.sigstore.cosign/bundle"
 	annotationTimestamp = "dev.sigstore.cosign/rfc3161timestamp"
+
+	annotationCertificate = "dev.sigstore.cosign/certificate"
+	annotationChain       = "dev.sigstore.cosign/chain"
 )
 
-// errSuperseded: the key version was deactivated or suspended between signing
-// and stamping, so that no verifier would take the signature as made in time.
-var errSuperseded = errors.New("key version was closed before the timestamp")
+// errSuperseded: the key version was deactivated or suspended, or the
+// certificate ended, between signing and stamping, so that no verifier would take the signature as made in time.
+var errSuperseded = errors.New("key version or certificate was closed before the timestamp")
 
 // run takes an operation from where its document stands to its end: the one
 // function for a fresh request, a repeated one and a start after a crash.
@@ -38,7 +43,7 @@ func (s *Signer) run(ctx context.Context, w *work) outcome {
 				return s.settle(ctx, w, err)
 			}
 			if earlier != nil {
-				return s.again(ctx, w.flight, w.op.RequestHash, *earlier)
+				return s.again(ctx, w.flight, w.prepared(), *earlier)
 			}
 		}
 		result, err := s.complete(ctx, w)
@@ -80,6 +85,9 @@ func (s *Signer) fix(ctx context.Context, w *work) (earlier *store.Operation, er
 // Everything in it may be repeated.
 func (s *Signer) complete(ctx context.Context, w *work) (Result, error) {
 	if !w.doc.assembled() {
+		if err := s.checkCertificate(w, s.cfg.Clock.Now()); err != nil {
+			return Result{}, err
+		}
 		if err := s.commit(ctx, w); err != nil {
 			return Result{}, err
 		}
@@ -121,7 +129,7 @@ func (s *Signer) commit(ctx context.Context, w *work) error {
 	}
 	w.begin(StepBundle)
 	for i := range w.doc.Targets {
-		if err := s.assemble(&w.doc.Targets[i], entries[i], w.doc.KeyID); err != nil {
+		if err := s.assemble(&w.doc, &w.doc.Targets[i], entries[i]); err != nil {
 			return fmt.Errorf("%w: assembling: %w", ErrInternal, err)
 		}
 	}
@@ -144,24 +152,27 @@ func (w *work) eachTarget(ctx context.Context, do func(context.Context, int, *ta
 	return group.Wait()
 }
 
-func (s *Signer) assemble(t *target, entry *rekorpb.TransparencyLogEntry, keyID string) (err error) {
+func (s *Signer) assemble(d *document, t *target, entry *rekorpb.TransparencyLogEntry) (err error) {
 	if t.Entry, err = tlog.MarshalEntry(entry); err != nil {
 		return err
 	}
 	if t.Format == FormatLegacy {
-		t.Annotations, err = s.legacyAnnotations(t, entry)
+		t.Annotations, err = s.legacyAnnotations(d, t, entry)
 		return err
 	}
-	spki, err := hex.DecodeString(keyID)
-	if err != nil {
-		return err
-	}
-	t.Bundle, err = attest.NewBundle(attest.NewBundleInput{
+	in := attest.NewBundleInput{
 		PayloadType: attest.PayloadTypeInToto, Payload: t.Payload, Signature: t.Signature,
+		Certificate: d.Certificate, Entry: entry, Timestamp: t.Timestamp,
+	}
+	if d.Certificate == nil {
+		spki, err := hex.DecodeString(d.KeyID)
+		if err != nil {
+			return err
+		}
 		// Stock signers write the standard base64 of the public key's SHA-256.
-		KeyHint: base64.StdEncoding.EncodeToString(spki),
-		Entry:   entry, Timestamp: t.Timestamp,
-	})
+		in.KeyHint = base64.StdEncoding.EncodeToString(spki)
+	}
+	t.Bundle, err = attest.NewBundle(in)
 	return err
 }
 
@@ -180,7 +191,7 @@ type promisePayload struct {
 
 // legacyAnnotations mints the signed entry timestamp: the log's key promises
 // over an entry whose inclusion was proven a moment ago.
-func (s *Signer) legacyAnnotations(t *target, entry *rekorpb.TransparencyLogEntry) (map[string]string, error) {
+func (s *Signer) legacyAnnotations(d *document, t *target, entry *rekorpb.TransparencyLogEntry) (map[string]string, error) {
 	now := s.cfg.Clock.Now()
 	set, err := tlog.SignSET(s.cfg.LogSigner, t.LogBody, now, entry.GetLogIndex())
 	if err != nil {
@@ -197,22 +208,24 @@ func (s *Signer) legacyAnnotations(t *target, entry *rekorpb.TransparencyLogEntr
 	if err != nil {
 		return nil, err
 	}
-	return map[string]string{
+	out := map[string]string{
 		annotationSignature: base64.StdEncoding.EncodeToString(t.Signature),
 		annotationBundle:    string(bundle),
 		annotationTimestamp: string(timestamp),
-	}, nil
+	}
+	if d.Certificate != nil {
+		out[annotationCertificate] = certificatesPEM(d.Certificate)
+		out[annotationChain] = certificatesPEM(d.Chain...)
+	}
+	return out, nil
 }
 
 // check is step 6. It runs before every attach, also of what an earlier
 // attempt had assembled: what was true then may not be now.
 func (s *Signer) check(ctx context.Context, w *work) error {
 	w.begin(StepVerify)
-	version, err := s.version(ctx, w.doc.Request.Key, w.doc.KeyID)
+	public, err := s.stillGood(ctx, w)
 	if err != nil {
-		return err
-	}
-	if err := checkVersion(version, w); err != nil {
 		return err
 	}
 	return w.eachTarget(ctx, func(ctx context.Context, _ int, t *target) error {
@@ -222,7 +235,7 @@ func (s *Signer) check(ctx context.Context, w *work) error {
 		}
 		err = s.cfg.Checker.CheckFresh(ctx, Fresh{
 			Digest: digest, Format: t.Format, Bundle: t.Bundle,
-			Payload: t.Payload, Annotations: t.Annotations, Public: version.Public,
+			Payload: t.Payload, Annotations: t.Annotations, Public: public, Certificate: w.doc.Certificate,
 		})
 		if err != nil && ctx.Err() != nil {
 			return ctx.Err()
@@ -232,6 +245,23 @@ func (s *Signer) check(ctx context.Context, w *work) error {
 		}
 		return nil
 	})
+}
+
+// stillGood returns the public half that signed, if its signatures may be
+// released.
+func (s *Signer) stillGood(ctx context.Context, w *work) (crypto.PublicKey, error) {
+	if w.doc.Certificate != nil {
+		cert, err := x509.ParseCertificate(w.doc.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("%w: reading a stored certificate: %w", ErrInternal, err)
+		}
+		return cert.PublicKey, s.checkCertificate(w, w.doc.StampedAt)
+	}
+	version, err := s.version(ctx, w.doc.Request.Key, w.doc.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	return version.Public, checkVersion(version, w)
 }
 
 // checkVersion refuses to release for a revoked version, and wants a version

@@ -73,6 +73,17 @@
 // operation. Hence the stamp of every released signature is older than the
 // acknowledgement of a revocation.
 //
+// # Identities
+//
+// With the key "identity" the signatures are by a key that lives in memory for
+// as long as step 3 takes, and that a certificate of ten minutes binds to the
+// caller's verified identity. What is kept at step 4 is the signatures and the
+// certificate; the key is gone, so a start after a crash goes on with the same
+// bytes or not at all. If the certificate ended before the stamp, the signatures
+// are made anew, with a new certificate, but only within ten minutes of the
+// moment at which the caller last proved who it is: later the operation fails
+// (identity_expired) until the caller asks again with a fresh token.
+//
 // # Idempotency
 //
 // The scope of an idempotency key is the caller and the route. The same key and

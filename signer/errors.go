@@ -18,6 +18,16 @@ var (
 	// ErrIdentityKey: the key "identity" (or none) was asked for, and the
 	// caller has no OIDC identity that a certificate could carry.
 	ErrIdentityKey = errors.New("signing with a certificate needs a caller with an OIDC identity; name a managed key")
+	// ErrNoCertificates: the service has no certificate authority.
+	ErrNoCertificates = errors.New("this service issues no certificates; name a managed key")
+	// ErrIdentityExpired: the caller proved its identity too long ago for a
+	// certificate; repeat the request with a fresh token.
+	ErrIdentityExpired = errors.New("the caller's identity was proven too long ago; repeat the request with a fresh token")
+	// ErrIdentityRefused: the certificate authority cannot put the caller's
+	// identity into a certificate, for want of a claim for instance.
+	ErrIdentityRefused = errors.New("the caller's identity cannot be certified")
+	// ErrCertificate: the certificate authority did not issue.
+	ErrCertificate = errors.New("certificate cannot be issued")
 	// ErrForbidden: no grant covers the request; a *ForbiddenError says which
 	// one is missing.
 	ErrForbidden = errors.New("signing is not permitted")
@@ -137,6 +147,9 @@ func faults() []fault {
 		{ErrPending, "operation_pending", false},
 		{ErrNotFound, "not_found", true},
 		{ErrIdentityKey, "identity_required", true},
+		{ErrNoCertificates, "certificates_unavailable", true},
+		{ErrIdentityExpired, "identity_expired", true},
+		{ErrIdentityRefused, "identity_refused", true},
 		{ErrRequest, "invalid_request", true},
 		{ErrForbidden, "forbidden", true},
 		{ErrRegistryNotListed, "registry_not_trusted", true},
@@ -153,6 +166,7 @@ func faults() []fault {
 		{ErrSign, "signing_failed", true},
 		{ErrRejected, "signature_rejected", true},
 		{ErrInternal, "internal", true},
+		{ErrCertificate, "certificate_unavailable", false},
 		{ErrKeyRotated, "key_rotated", false},
 		{ErrRegistryUnavailable, "registry_unavailable", false},
 		{ErrJournal, "journal_unavailable", false},

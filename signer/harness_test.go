@@ -21,6 +21,7 @@ import (
 	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/localregistry"
+	"github.com/countersign/countersign/internal/testauthority"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
@@ -45,6 +46,8 @@ type world struct {
 	local    *localregistry.Registry
 	client   *registry.Client
 	verifier *verifier.Verifier
+	ca       *testauthority.CA
+	root     trust.Root
 	rules    rules
 	// down makes the registry answer 503 while it is true.
 	down atomic.Bool
@@ -79,7 +82,7 @@ func withoutReferrers(o *localregistry.Options) { o.WithoutReferrers = true }
 func newWorld(t testing.TB, options ...worldOption) *world {
 	t.Helper()
 	ctx := t.Context()
-	w := &world{dir: t.TempDir()}
+	w := &world{dir: t.TempDir(), ca: testauthority.NewCA(t, testauthority.CAOptions{})}
 	w.db = openDB(t, filepath.Join(w.dir, "world.db"))
 	w.openRegistry(t, options)
 	master := must[*keys.Master](t)(keys.OpenMaster(filepath.Join(w.dir, "master.key")))
@@ -141,10 +144,11 @@ func (w *world) openVerifier(t testing.TB) {
 			URI: "https://" + origin + "/api/v1/timestamp", Chain: w.tsa.Chain(), Start: start,
 		}},
 	}
+	w.root = w.ca.Trust(root)
 	w.verifier = must[*verifier.Verifier](t)(verifier.New(verifier.Config{
 		Registry: w.client, Keys: w.ring, Policies: w,
 		Archive: archive.New(archive.Config{Bundles: w.db.Bundles(), Decisions: w.db.Decisions()}),
-		Trust:   func() trust.Root { return root }, NewID: newID, Clock: clock.System{},
+		Trust:   func() trust.Root { return w.root }, NewID: newID, Clock: clock.System{},
 	}))
 }
 
@@ -239,7 +243,7 @@ func (s *site) config() signer.Config {
 }
 
 func (w *world) checkFresh(ctx context.Context, f signer.Fresh) error {
-	fresh := verifier.Fresh{Digest: f.Digest, Format: f.Format, Bundle: f.Bundle, Public: f.Public}
+	fresh := verifier.Fresh{Digest: f.Digest, Format: f.Format, Bundle: f.Bundle, Public: f.Public, Certificate: f.Certificate}
 	if f.Format == signer.FormatLegacy {
 		fresh.Legacy = &registry.Legacy{Payload: f.Payload, Annotations: f.Annotations}
 	}

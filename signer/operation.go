@@ -3,6 +3,7 @@ package signer
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -95,8 +96,16 @@ type document struct {
 	// that a repeated attach writes the same bytes.
 	CreatedAt time.Time `json:"createdAt"`
 	KeyID     string    `json:"keyId,omitempty"`
-	Steps     []Step    `json:"steps"`
-	Targets   []target  `json:"targets,omitempty"`
+	// Certificate is the DER of the certificate that signed, Chain that of its
+	// issuers; both empty when a managed key did. The private half of the
+	// certificate's key is never kept.
+	Certificate []byte   `json:"certificate,omitempty"`
+	Chain       [][]byte `json:"chain,omitempty"`
+	// ProvenAt is when the caller last proved who it is: a certificate is asked
+	// for only shortly after.
+	ProvenAt time.Time `json:"provenAt,omitzero"`
+	Steps    []Step    `json:"steps"`
+	Targets  []target  `json:"targets,omitempty"`
 	// StampedAt is not before any time that the signatures prove: the key must
 	// not have been deactivated before.
 	StampedAt time.Time `json:"stampedAt,omitzero"`
@@ -109,6 +118,7 @@ type document struct {
 type callerDocument struct {
 	Issuer  string            `json:"issuer"`
 	Subject string            `json:"subject"`
+	Kind    string            `json:"kind,omitempty"`
 	Claims  map[string]string `json:"claims,omitempty"`
 	Roles   []identity.Role   `json:"roles,omitempty"`
 }
@@ -147,7 +157,16 @@ func (d *document) assembled() bool {
 }
 
 func (d *document) identity() identity.Identity {
-	return identity.Identity{Issuer: d.Caller.Issuer, Subject: d.Caller.Subject, Claims: d.Caller.Claims, Roles: d.Caller.Roles}
+	return identity.Identity{Issuer: d.Caller.Issuer, Subject: d.Caller.Subject, Kind: d.Caller.Kind, Claims: d.Caller.Claims, Roles: d.Caller.Roles}
+}
+
+// prove records who asks, who has just been authenticated.
+func (d *document) prove(caller identity.Identity, now time.Time) {
+	d.Caller = callerDocument{
+		Issuer: caller.Issuer, Subject: caller.Subject, Kind: caller.Kind,
+		Claims: maps.Clone(caller.Claims), Roles: slices.Clone(caller.Roles),
+	}
+	d.ProvenAt = now
 }
 
 // begin ends the running step, if any, and begins the named one.
@@ -173,11 +192,15 @@ func (d *document) restart() {
 
 // unseal forgets signatures that will not be released, so that new ones are
 // made.
-func (d *document) unseal() { d.KeyID, d.Targets, d.StampedAt = "", nil, time.Time{} }
+func (d *document) unseal() {
+	d.KeyID, d.Targets, d.StampedAt = "", nil, time.Time{}
+	d.Certificate, d.Chain = nil, nil
+}
 
 // strip drops what only a pending operation needs; the result holds the rest.
 func (d *document) strip() {
 	d.Caller.Claims, d.Caller.Roles = nil, nil
+	d.Chain = nil
 	for i := range d.Targets {
 		t := &d.Targets[i]
 		*t = target{ID: t.ID, Digest: t.Digest, Platform: t.Platform, Format: t.Format, Referrer: t.Referrer}

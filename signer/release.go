@@ -90,10 +90,14 @@ func (w *work) item(t *target) (archive.Item, error) {
 	if err != nil {
 		return archive.Item{}, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
+	who, err := w.doc.signatory()
+	if err != nil {
+		return archive.Item{}, err
+	}
 	index := entry.GetLogIndex()
 	item := archive.Item{
 		ID: t.ID, Digest: digest, Repository: w.reference.Name(), Format: t.Format,
-		KeyID: w.doc.KeyID, Signer: w.doc.Request.Key, LogIndex: &index,
+		KeyID: w.doc.KeyID, Signer: who.name(), LogIndex: &index,
 		Operation: w.op.ID, CreatedAt: w.doc.CreatedAt,
 	}
 	if t.Format == FormatLegacy {
@@ -127,10 +131,13 @@ func (s *Signer) finish(ctx context.Context, w *work) (Result, error) {
 }
 
 func (w *work) result() (Result, error) {
+	who, err := w.doc.signatory()
+	if err != nil {
+		return Result{}, err
+	}
 	r := Result{
 		ID: w.op.ID, Image: w.reference.String(), Digest: w.reference.Digest.String(),
-		Signer:    Signatory{Key: w.doc.Request.Key, KeyID: w.doc.KeyID},
-		CreatedAt: w.doc.CreatedAt,
+		Signer: who, CreatedAt: w.doc.CreatedAt,
 	}
 	for i := range w.doc.Targets {
 		signature, err := w.doc.Targets[i].signature()
@@ -144,6 +151,25 @@ func (w *work) result() (Result, error) {
 		return Result{}, err
 	}
 	return parseResult(body)
+}
+
+func (d *document) signatory() (Signatory, error) {
+	if d.Certificate == nil {
+		return Signatory{Key: d.Request.Key, KeyID: d.KeyID}, nil
+	}
+	holder, err := d.holder()
+	if err != nil {
+		return Signatory{}, err
+	}
+	return Signatory{Identity: &SignatoryIdentity{Issuer: holder.Issuer, Subject: holder.Subject}}, nil
+}
+
+// name is the signatory in the archive.
+func (s Signatory) name() string {
+	if s.Identity != nil {
+		return s.Identity.Issuer + " " + s.Identity.Subject
+	}
+	return s.Key
 }
 
 func (t *target) signature() (Signature, error) {

@@ -37,7 +37,8 @@ const route = "POST /v1/signatures"
 type Request struct {
 	// Image is a reference; a tag is resolved once.
 	Image string `json:"image"`
-	// Key names a managed key.
+	// Key names a managed key, or IdentityKey for a certificate of the caller's
+	// own identity; empty means IdentityKey for a caller who can have one.
 	Key string `json:"key"`
 	// Annotations become part of what is signed. At most
 	// limits.Annotations, together at most limits.AnnotationBytes.
@@ -65,7 +66,7 @@ func prepare(caller identity.Identity, r Request) (prepared, error) {
 	if err != nil {
 		return prepared{}, fmt.Errorf("%w: %w", &RequestError{Field: "/image", Detail: "want host/repository:tag or host/repository@sha256:digest"}, err)
 	}
-	if err := checkKeyName(r.Key); err != nil {
+	if r.Key, err = keyName(caller, r.Key); err != nil {
 		return prepared{}, err
 	}
 	if err := checkAnnotations(r.Annotations); err != nil {
@@ -104,14 +105,19 @@ func (r Request) hash() ([]byte, error) {
 	return sum[:], nil
 }
 
-func checkKeyName(name string) error {
-	switch {
-	case name == "" || name == IdentityKey:
-		return fmt.Errorf("%w: %w", &RequestError{Field: "/key", Detail: ErrIdentityKey.Error()}, ErrIdentityKey)
-	case len(name) > limits.Name:
-		return &RequestError{Field: "/key", Detail: "name is too long"}
+// keyName writes the default out. An API token is no identity that a
+// certificate could carry.
+func keyName(caller identity.Identity, name string) (string, error) {
+	if len(name) > limits.Name {
+		return "", &RequestError{Field: "/key", Detail: "name is too long"}
 	}
-	return nil
+	if name != "" && name != IdentityKey {
+		return name, nil
+	}
+	if caller.IsZero() || caller.Issuer == identity.Local {
+		return "", fmt.Errorf("%w: %w", &RequestError{Field: "/key", Detail: ErrIdentityKey.Error()}, ErrIdentityKey)
+	}
+	return IdentityKey, nil
 }
 
 // normalFormats puts the formats in one order without repetition, so that two

@@ -29,12 +29,23 @@ type Result struct {
 // marshalling the value again.
 func (r Result) Body() []byte { return append([]byte(nil), r.body...) }
 
-// Signatory is who signed: a managed key.
+// Signatory is who signed: a managed key, or an identity with a certificate.
 type Signatory struct {
 	// Key is the managed key's name.
 	Key string `json:"key,omitempty"`
 	// KeyID is the hexadecimal SHA-256 of the public key's SubjectPublicKeyInfo.
 	KeyID string `json:"keyId,omitempty"`
+	// Identity is the certificate's.
+	Identity *SignatoryIdentity `json:"identity,omitempty"`
+}
+
+// SignatoryIdentity is whom a certificate names.
+type SignatoryIdentity struct {
+	// Issuer is the OIDC issuer.
+	Issuer string `json:"issuer"`
+	// Subject is the certificate's subject alternative name: what a policy and
+	// cosign's --certificate-identity ask for.
+	Subject string `json:"subject"`
 }
 
 // Signature is one signature of one manifest in one format.

@@ -18,6 +18,9 @@ const signTries = 3
 // checkKey looks the key up before the registry is contacted: one that cannot
 // sign what was asked for should cost nothing.
 func (s *Signer) checkKey(ctx context.Context, w *work) error {
+	if w.byIdentity() {
+		return s.checkIdentity(w)
+	}
 	key, err := s.cfg.Keys.Get(ctx, w.doc.Request.Key)
 	if err != nil {
 		return fromKeys(err)
@@ -43,6 +46,9 @@ func (s *Signer) checkKey(ctx context.Context, w *work) error {
 // bytes of the operation are fixed.
 func (s *Signer) seal(ctx context.Context, w *work) error {
 	w.begin(StepSign)
+	if w.byIdentity() {
+		return s.sealIdentity(ctx, w)
+	}
 	for range signTries {
 		keyID, err := s.signAll(ctx, w)
 		if err != nil {

@@ -65,7 +65,7 @@ func (s *Signer) request(ctx context.Context, f *flight, p prepared, keepFirst b
 	if p.IdempotencyKey != "" {
 		stored, err := s.cfg.Operations.Find(ctx, p.scope, p.IdempotencyKey)
 		if err == nil {
-			return s.again(ctx, f, p.hash, stored)
+			return s.again(ctx, f, p, stored)
 		}
 		if !errors.Is(err, store.ErrNotFound) {
 			return outcome{err: fmt.Errorf("%w: %w", ErrStore, err)}
@@ -79,7 +79,7 @@ func (s *Signer) request(ctx context.Context, f *flight, p prepared, keepFirst b
 		if earlier, err := s.keep(ctx, w); err != nil {
 			return s.settle(ctx, w, err)
 		} else if earlier != nil {
-			return s.again(ctx, f, p.hash, *earlier)
+			return s.again(ctx, f, p, *earlier)
 		}
 	}
 	return s.run(ctx, w)
@@ -88,15 +88,21 @@ func (s *Signer) request(ctx context.Context, f *flight, p prepared, keepFirst b
 // again answers from an operation that the store has already, or goes on with
 // it where it stands. A failed one is tried again: the caller asks for it, and
 // the bytes are the same.
-func (s *Signer) again(ctx context.Context, f *flight, hash []byte, stored store.Operation) outcome {
-	if !bytes.Equal(stored.RequestHash, hash) {
+func (s *Signer) again(ctx context.Context, f *flight, p prepared, stored store.Operation) outcome {
+	if !bytes.Equal(stored.RequestHash, p.hash) {
 		return outcome{err: ErrIdempotencyReused}
 	}
 	s.adopt(f, stored.ID)
 	if stored.State == StateDone {
 		return replay(f, stored)
 	}
-	out := s.resumeStored(ctx, f, stored)
+	w, err := s.loadWork(f, stored)
+	if err != nil {
+		return outcome{err: err}
+	}
+	// The scope holds the caller: it is the same one, authenticated anew.
+	w.doc.prove(p.caller, s.cfg.Clock.Now())
+	out := s.run(ctx, w)
 	out.replayed = true
 	return out
 }

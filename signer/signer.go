@@ -13,6 +13,7 @@ import (
 	"github.com/countersign/countersign/archive"
 	"github.com/countersign/countersign/attest"
 	"github.com/countersign/countersign/audit"
+	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/keys"
@@ -48,6 +49,13 @@ type Keys interface {
 	Get(ctx context.Context, name string) (keys.Key, error)
 	Sign(ctx context.Context, name string, message []byte) (keys.Signature, error)
 	SignLegacy(ctx context.Context, name string, message []byte) (keys.Signature, error)
+}
+
+// Certificates is the certificate authority. Issue must bind the key to exactly
+// this identity, log what it issues, and refuse an identity it cannot name. It
+// is *authority.Issuer.
+type Certificates interface {
+	Issue(ctx context.Context, r authority.CertificateRequest) (authority.Certificate, error)
 }
 
 // Log is the transparency log. Append returns only when a published checkpoint
@@ -86,6 +94,9 @@ type Fresh struct {
 	Annotations map[string]string
 	// Public is the public half of the key it must be made with.
 	Public crypto.PublicKey
+	// Certificate is the DER of the certificate that carries Public; nil when a
+	// managed key signed.
+	Certificate []byte
 }
 
 // Checker is the verifier's judgement of a fresh signature: an error refuses
@@ -103,11 +114,13 @@ func (f CheckFunc) CheckFresh(ctx context.Context, fresh Fresh) error { return f
 // Config is what a Signer is made of. All fields are required but those that
 // name a default.
 type Config struct {
-	Registry    Registry
-	Rules       Rules
-	Keys        Keys
-	Log         Log
-	Timestamper Timestamper
+	Registry Registry
+	Rules    Rules
+	Keys     Keys
+	// Certificates lets callers sign with their own identity; optional.
+	Certificates Certificates
+	Log          Log
+	Timestamper  Timestamper
 	// LogSigner is the log's own key. It signs the promise (SET) of legacy
 	// signatures and nothing else.
 	LogSigner  crypto.Signer

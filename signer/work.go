@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -32,7 +31,7 @@ type work struct {
 
 func (s *Signer) newWork(f *flight, p prepared) *work {
 	now := s.cfg.Clock.Now().Truncate(time.Millisecond)
-	return &work{
+	w := &work{
 		s: s, flight: f, reference: p.reference,
 		op: store.Operation{
 			ID: f.id, Kind: kindSignature, Scope: p.scope, IdempotencyKey: p.IdempotencyKey,
@@ -40,14 +39,12 @@ func (s *Signer) newWork(f *flight, p prepared) *work {
 			Digest: p.reference.Digest.String(), Signer: p.Key, CreatedAt: now, UpdatedAt: now,
 		},
 		doc: document{
-			Caller: callerDocument{
-				Issuer: p.caller.Issuer, Subject: p.caller.Subject,
-				Claims: maps.Clone(p.caller.Claims), Roles: slices.Clone(p.caller.Roles),
-			},
 			Request: p.Request, Image: p.reference.String(), CreatedAt: now,
 		},
 		manifests: map[attest.Digest]registry.Manifest{},
 	}
+	w.doc.prove(p.caller, now)
+	return w
 }
 
 // loadWork takes up a stored operation where its document stands.
