@@ -9,6 +9,9 @@ import (
 
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/identity"
+	"github.com/countersign/countersign/identity/oidc"
+	"github.com/countersign/countersign/identity/token"
+	"github.com/countersign/countersign/internal/limits"
 )
 
 // Authenticator recognises the secret of a bearer token. Whatever it does not
@@ -18,9 +21,14 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, secret string) (identity.Identity, error)
 }
 
-// maxBearer bounds the Authorization header; a JWT of a CI system has up to
-// 8 KiB.
-const maxBearer = 16 << 10
+// IdentityTokens recognises the JWTs of configured issuers. The law of
+// Authenticator holds for it too.
+type IdentityTokens interface {
+	AuthenticateFor(ctx context.Context, jwt string, demand oidc.Demand) (identity.Identity, error)
+}
+
+// maxBearer bounds the Authorization header: a scheme and a JWT.
+const maxBearer = limits.IDToken + 64
 
 // authorise authenticates the caller and asks the role table. What is not in
 // the table is refused.
@@ -35,7 +43,11 @@ func (s *Server) authorise(c *gin.Context) {
 		s.fail(c, errNoRoute)
 		return
 	}
-	caller, err := s.authenticate(c.Request.Context(), c.Request.Header.Values("Authorization"))
+	if a.itself {
+		c.Next()
+		return
+	}
+	caller, err := s.authenticate(c.Request.Context(), c.Request.Header.Values("Authorization"), a.demand(c))
 	requestOf(c.Request.Context()).caller = caller
 	switch {
 	case a.anonymous && len(c.Request.Header.Values("Authorization")) == 0:
@@ -49,8 +61,19 @@ func (s *Server) authorise(c *gin.Context) {
 	}
 }
 
-// authenticate reads the one Authorization header there may be.
-func (s *Server) authenticate(ctx context.Context, headers []string) (identity.Identity, error) {
+// demand is what the route asks of a single-use token. A repetition under the
+// same Idempotency-Key is the same use: it can only have the same answer again.
+func (a access) demand(c *gin.Context) oidc.Demand {
+	d := oidc.Demand{Once: a.once}
+	if key := c.GetHeader("Idempotency-Key"); a.once && key != "" {
+		d.Use = c.Request.Method + " " + c.FullPath() + " " + key
+	}
+	return d
+}
+
+// authenticate reads the one Authorization header there may be. What begins
+// like an API token is one; anything else is a JWT of an issuer.
+func (s *Server) authenticate(ctx context.Context, headers []string, demand oidc.Demand) (identity.Identity, error) {
 	if len(headers) == 0 {
 		return identity.Identity{}, errNoCredentials
 	}
@@ -61,7 +84,7 @@ func (s *Server) authenticate(ctx context.Context, headers []string) (identity.I
 	if !found || !strings.EqualFold(scheme, "Bearer") || secret == "" {
 		return identity.Identity{}, errBadCredentials
 	}
-	caller, err := s.cfg.Authenticator.Authenticate(ctx, secret)
+	caller, err := s.recognise(ctx, secret, demand)
 	if err != nil {
 		return identity.Identity{}, err
 	}
@@ -69,6 +92,16 @@ func (s *Server) authenticate(ctx context.Context, headers []string) (identity.I
 		return identity.Identity{}, errBadCredentials
 	}
 	return caller, nil
+}
+
+func (s *Server) recognise(ctx context.Context, secret string, demand oidc.Demand) (identity.Identity, error) {
+	switch {
+	case strings.HasPrefix(secret, token.Prefix):
+		return s.cfg.Authenticator.Authenticate(ctx, secret)
+	case s.cfg.IdentityTokens == nil || strings.Count(secret, ".") != 2:
+		return identity.Identity{}, errBadCredentials
+	}
+	return s.cfg.IdentityTokens.AuthenticateFor(ctx, secret, demand)
 }
 
 // denied answers a caller whose roles do not suffice. An attempt to change

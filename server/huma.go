@@ -46,7 +46,7 @@ func newAPI(engine *gin.Engine) huma.API {
 	format := huma.Format{Marshal: marshal, Unmarshal: unmarshal}
 	cfg.Formats = map[string]huma.Format{"application/json": format, "json": format}
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token": {Type: "http", Scheme: "bearer", Description: "An API token (cst_…)."},
+		"token": {Type: "http", Scheme: "bearer", Description: "An API token (cst_…) or a JWT of a configured issuer."},
 	}
 	return humagin.New(engine, cfg)
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/catalog"
+	"github.com/countersign/countersign/identity"
+	"github.com/countersign/countersign/identity/oidc"
 	"github.com/countersign/countersign/identity/token"
 	"github.com/countersign/countersign/internal/glob"
 	"github.com/countersign/countersign/internal/strictjson"
@@ -27,6 +29,7 @@ import (
 	"github.com/countersign/countersign/tlog"
 	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/trust"
+	"github.com/countersign/countersign/trust/tuf"
 	"github.com/countersign/countersign/verifier"
 )
 
@@ -51,14 +54,58 @@ const soon, later = time.Second, 5 * time.Second
 // matching cause counts, so specific rows stand before general ones; an error
 // in no row is the last one.
 func problemTable() []row {
-	return slices.Concat(doorProblems(), requestProblems(), keyProblems(), imageProblems(), stateProblems(), serviceProblems())
+	return slices.Concat(tokenProblems(), doorProblems(), requestProblems(), keyProblems(), imageProblems(), stateProblems(), serviceProblems())
+}
+
+// tokenProblems say what is wrong with a caller's identity token. That helps
+// nobody but its owner: whoever makes one up knows what is in it. They stand
+// before the row of oidc.ErrInvalid, which all of them are.
+func tokenProblems() []row {
+	return []row{
+		{
+			"token_malformed", http.StatusUnauthorized, "Identity token malformed", "The bearer token is not an identity token in the form of a JWT, or its header or claims break a rule.", 0,
+			[]error{oidc.ErrMalformed},
+		},
+		{
+			"token_issuer_unknown", http.StatusUnauthorized, "Issuer unknown", "The token's iss is not the URL of an issuer under /v1/issuers; compare them byte for byte.", 0,
+			[]error{oidc.ErrUnknownIssuer},
+		},
+		{
+			"token_algorithm", http.StatusUnauthorized, "Algorithm not allowed", "The token's alg is not an asymmetric one that fits its issuer's key.", 0,
+			[]error{oidc.ErrAlgorithm},
+		},
+		{
+			"token_signature", http.StatusUnauthorized, "Signature invalid", "The token's signature does not verify with a key that its issuer publishes now.", 0,
+			[]error{oidc.ErrSignature},
+		},
+		{
+			"token_audience", http.StatusUnauthorized, "Wrong audience", "Ask the issuer for a token whose aud is the audience configured under /v1/issuers, and no other.", 0,
+			[]error{oidc.ErrAudience},
+		},
+		{
+			"token_expired", http.StatusUnauthorized, "Identity token expired", "Ask the issuer for a new token just before the call.", 0,
+			[]error{oidc.ErrExpired},
+		},
+		{
+			"token_not_yet_valid", http.StatusUnauthorized, "Identity token not valid yet", "The token's nbf or iat lies in the future; compare the clocks.", 0,
+			[]error{oidc.ErrNotYetValid},
+		},
+		{
+			"token_replayed", http.StatusUnauthorized, "Identity token used before", "The issuer's tokens are for one signing call; ask it for a new one, or repeat the call with its Idempotency-Key.", 0,
+			[]error{oidc.ErrReplayed},
+		},
+		{
+			"issuer_unsafe", http.StatusUnauthorized, "Issuer unsafe", "The token's issuer leads to another host or to an address that is not allowed, so its keys are not believed; see jwksUrl and allowPrivateAddress under /v1/issuers.", 0,
+			[]error{oidc.ErrIssuerUnsafe},
+		},
+	}
 }
 
 func doorProblems() []row {
 	return []row{
 		{
-			"unauthenticated", http.StatusUnauthorized, "Not authenticated", "Send a valid API token as Authorization: Bearer. It may be missing, expired, revoked or misspelt.", 0,
-			[]error{errNoCredentials, errBadCredentials, token.ErrInvalid},
+			"unauthenticated", http.StatusUnauthorized, "Not authenticated", "Send a valid API token, or an identity token of a configured issuer, as Authorization: Bearer. It may be missing, expired, revoked or misspelt.", 0,
+			[]error{errNoCredentials, errBadCredentials, token.ErrInvalid, oidc.ErrInvalid},
 		},
 		{
 			"forbidden", http.StatusForbidden, "Not allowed", "The caller's roles or grants do not cover this call.", 0,
@@ -98,8 +145,28 @@ func doorProblems() []row {
 func requestProblems() []row {
 	return []row{
 		{
+			"identity_not_certifiable", http.StatusUnprocessableEntity, "Identity not certifiable", "The token was believed, but its claims do not make a name that a certificate can carry.", 0,
+			[]error{authority.ErrIdentity},
+		},
+		{
+			"key_not_certifiable", http.StatusBadRequest, "Key not certifiable", "Send an ECDSA P-256, P-384 or P-521, RSA or Ed25519 public key with a signature of the token's subject by it, or a signed certificate request.", 0,
+			[]error{authority.ErrPublicKey, errKey, errProof},
+		},
+		{
 			"identity_required", http.StatusUnprocessableEntity, "Key required", "Name a managed key; signing with a certificate needs a caller with an OIDC identity.", 0,
 			[]error{signer.ErrIdentityKey},
+		},
+		{
+			"identity_expired", http.StatusUnprocessableEntity, "Identity proven too long ago", "Repeat the call with a fresh identity token and the same Idempotency-Key.", 0,
+			[]error{signer.ErrIdentityExpired},
+		},
+		{
+			"identity_refused", http.StatusUnprocessableEntity, "Identity cannot be certified", "The token lacks a claim that its issuer's certificates need, or one of them is not well-formed; see docs/integrations.", 0,
+			[]error{signer.ErrIdentityRefused},
+		},
+		{
+			"certificates_unavailable", http.StatusUnprocessableEntity, "No certificates", "This server issues no certificates; name a managed key.", 0,
+			[]error{signer.ErrNoCertificates},
 		},
 		{
 			"unsupported", http.StatusUnprocessableEntity, "Not supported", "This server does not offer what the field asks for.", 0,
@@ -198,7 +265,7 @@ func stateProblems() []row {
 	return []row{
 		{
 			"not_found", http.StatusNotFound, "Not found", "There is no such object.", 0,
-			[]error{signer.ErrNotFound, store.ErrNotFound, token.ErrNotFound, sequencer.ErrNotFound},
+			[]error{ErrAuthority, signer.ErrNotFound, store.ErrNotFound, token.ErrNotFound, sequencer.ErrNotFound, tuf.ErrNotFound, tuf.ErrPath},
 		},
 		{
 			"already_exists", http.StatusConflict, "Exists already", "There is an object of that name already.", 0,
@@ -209,8 +276,8 @@ func stateProblems() []row {
 			[]error{
 				errRequest, signer.ErrRequest, verifier.ErrRequest, strictjson.ErrInvalid, glob.ErrPattern, attest.ErrDigest, store.ErrCursor, store.ErrText,
 				registry.ErrReference, registry.ErrRule, keys.ErrName, keys.ErrAlgorithm, keys.ErrPurpose, keys.ErrReason,
-				tlog.ErrRequest, tlog.ErrPath, authority.ErrQuery, token.ErrName, token.ErrRoles, token.ErrExpiry,
-				policy.ErrPolicy, policy.ErrGrant, catalog.ErrName,
+				ErrChain, tlog.ErrRequest, tlog.ErrPath, authority.ErrQuery, token.ErrName, token.ErrRoles, token.ErrExpiry,
+				policy.ErrPolicy, policy.ErrGrant, oidc.ErrIssuer, catalog.ErrName, catalog.ErrTrustRoot,
 			},
 		},
 	}
@@ -227,8 +294,20 @@ func serviceProblems() []row {
 			[]error{signer.ErrRegistryUnavailable, registry.ErrUnavailable},
 		},
 		{
+			"issuer_unavailable", http.StatusServiceUnavailable, "Issuer unavailable", "The issuer's keys cannot be had just now, so the token cannot be judged; try again.", later,
+			[]error{oidc.ErrIssuerUnavailable},
+		},
+		{
 			"log_unavailable", http.StatusServiceUnavailable, "Log unavailable", "The transparency log takes no entries just now; try again.", later,
 			[]error{signer.ErrLog, sequencer.ErrPushback, sequencer.ErrClosed, sequencer.ErrStopped},
+		},
+		{
+			"certificate_unavailable", http.StatusServiceUnavailable, "Certificate authority unavailable", "No certificate can be issued just now; try again.", later,
+			[]error{signer.ErrCertificate},
+		},
+		{
+			"certificate_authority_expired", http.StatusServiceUnavailable, "Certificate authority expired", "The certificate authority's own certificates end too soon; the operator must rotate them.", later,
+			[]error{authority.ErrOutlived},
 		},
 		{
 			"timestamp_unavailable", http.StatusServiceUnavailable, "Timestamp authority unavailable", "The timestamp authority does not answer just now; try again.", later,
@@ -265,7 +344,8 @@ func internalProblem() row {
 		"internal", http.StatusInternalServerError, "Internal error", "The server failed; give the operator the request id.", 0,
 		[]error{
 			errInternal, errPanic, signer.ErrInternal, keys.ErrMaster, catalog.ErrStored, archive.ErrItem, audit.ErrRecord, audit.ErrChain,
-			trust.ErrRoot, authority.ErrCertificate, sequencer.ErrConfig, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt,
+			tuf.ErrDamaged, tuf.ErrNotHeld, tuf.ErrRole, tuf.ErrKey, tuf.ErrThreshold, tuf.ErrDocument, tuf.ErrSignature, tuf.ErrDraft, tuf.ErrEmpty,
+			trust.ErrRoot, identity.ErrHolder, authority.ErrCertificate, authority.ErrRetired, sequencer.ErrConfig, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt,
 			attest.ErrStatement, attest.ErrAnnotations, attest.ErrBundle, attest.ErrEnvelope, attest.ErrSimpleSigning,
 			tlog.ErrBody, tlog.ErrProof, tlog.ErrCheckpoint, tlog.ErrSET, tlog.ErrKeyType, tlog.ErrSignature, tlog.ErrLogKey, tlog.ErrOrigin, tlog.ErrEntry,
 		},

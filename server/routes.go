@@ -27,6 +27,10 @@ type access struct {
 	changes bool
 	// body bounds the request body; 0 means limits.RequestBody.
 	body int64
+	// once: a token for one use authenticates one call of this kind.
+	once bool
+	// itself: the handler authenticates the caller as its protocol has it.
+	itself bool
 	// stream: the answer may take longer than limits.RequestTimeout.
 	stream bool
 }
@@ -55,7 +59,7 @@ func changedBy(roles ...identity.Role) access { return access{roles: roles, chan
 // what their own work needs.
 func roleTable(cfg Config) map[route]access {
 	table := map[route]access{}
-	for _, part := range []map[route]access{workRoles(cfg), trustRoles(), accessRoles(), publicRoles(cfg)} {
+	for _, part := range []map[route]access{workRoles(cfg), trustRoles(), authorityRoles(cfg), accessRoles(), publicRoles(cfg)} {
 		maps.Copy(table, part)
 	}
 	return table
@@ -70,7 +74,7 @@ func workRoles(cfg Config) map[route]access {
 	events := by(identity.Signer, identity.Auditor)
 	events.stream = true
 	return map[route]access{
-		{http.MethodPost, "/v1/signatures"}:           by(identity.Signer),
+		{http.MethodPost, "/v1/signatures"}:           {roles: []identity.Role{identity.Signer}, once: true},
 		{http.MethodGet, "/v1/signatures"}:            read,
 		{http.MethodGet, "/v1/signatures/:id"}:        read,
 		{http.MethodGet, "/v1/operations/:id"}:        by(identity.Signer, identity.Auditor),
@@ -85,7 +89,7 @@ func workRoles(cfg Config) map[route]access {
 	}
 }
 
-// trustRoles are of keys, registries, policies and grants.
+// trustRoles are of keys, registries, policies, grants, issuers and trust roots.
 func trustRoles() map[route]access {
 	table := map[route]access{
 		{http.MethodPost, "/v1/keys"}:                   changedBy(identity.Security),
@@ -105,11 +109,37 @@ func trustRoles() map[route]access {
 		{"/v1/registries", "/v1/registries/:host", by(identity.Auditor)},
 		{"/v1/policies", "/v1/policies/:name", by(identity.Verifier, identity.Auditor)},
 		{"/v1/grants", "/v1/grants/:name", by(identity.Auditor)},
+		{"/v1/issuers", "/v1/issuers/:name", by(identity.Auditor)},
+		{"/v1/trust-roots", "/v1/trust-roots/:name", by(identity.Auditor)},
 	} {
 		table[route{http.MethodGet, c.path}] = c.read
 		table[route{http.MethodGet, c.object}] = c.read
 		table[route{http.MethodPut, c.object}] = changedBy(identity.Security)
 		table[route{http.MethodDelete, c.object}] = changedBy(identity.Security)
+	}
+	return table
+}
+
+// authorityRoles are of the service's own authorities and of the protocols that
+// they speak, where there are any.
+func authorityRoles(cfg Config) map[route]access {
+	open := access{anonymous: true}
+	table := map[route]access{}
+	if cfg.Authorities != nil {
+		table[route{http.MethodGet, "/v1/authorities"}] = by(identity.Auditor)
+		for _, path := range []string{"/v1/authorities/:name/rotate", "/v1/authorities/ca/request", "/v1/authorities/ca/import"} {
+			table[route{http.MethodPost, path}] = changedBy(identity.Admin)
+		}
+	}
+	if cfg.Certificates != nil {
+		certificate := access{anonymous: true, itself: true, body: limits.CertificateBody}
+		table[route{http.MethodPost, fulcioV2Path}] = certificate
+		table[route{http.MethodPost, fulcioV1Path}] = certificate
+		table[route{http.MethodGet, fulcioBundlePath}] = open
+		table[route{http.MethodGet, fulcioConfigPath}] = open
+	}
+	if cfg.TUF != nil {
+		table[route{http.MethodGet, tufPath}] = open
 	}
 	return table
 }

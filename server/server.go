@@ -61,13 +61,23 @@ type Config struct {
 	Catalog       *catalog.Catalog
 	Tokens        *token.Tokens
 	Authenticator Authenticator
-	Registry      RegistryChecker
-	Log           Log
-	Timestamper   Timestamper
-	Archive       *archive.Archive
-	Journal       *audit.Journal
+	// IdentityTokens is optional; without it no JWT authenticates.
+	IdentityTokens IdentityTokens
+	Registry       RegistryChecker
+	Log            Log
+	Timestamper    Timestamper
+	Archive        *archive.Archive
+	Journal        *audit.Journal
 	// Trust is the trusted root in force.
 	Trust func() trust.Root
+	// Certificates serves the Fulcio protocol; optional, without it there are no
+	// such routes. Callers authenticate with IdentityTokens.
+	Certificates Certificates
+	// Authorities rotates the keys of the authorities; optional, without it
+	// there are no such routes.
+	Authorities Authorities
+	// TUF serves /tuf/; optional, without it there is no such route.
+	TUF TUF
 	// Ready reports why the server cannot do its work now, by the name of the
 	// part; optional. It is shown to anybody, so values are "ok" or a short
 	// fixed text.
@@ -152,6 +162,9 @@ func (s *Server) routes() {
 	s.registryRoutes()
 	s.policyRoutes()
 	s.grantRoutes()
+	s.issuerRoutes()
+	s.trustRootRoutes()
+	s.authorityRoutes()
 	s.tokenRoutes()
 	s.artifactRoutes()
 	s.decisionRoutes()
@@ -159,6 +172,8 @@ func (s *Server) routes() {
 	s.logRoutes()
 	s.timestampRoutes()
 	s.trustRoutes()
+	s.tufRoutes()
+	s.fulcioRoutes()
 	s.admissionRoutes()
 	s.healthRoutes()
 }

@@ -150,11 +150,19 @@ func (s *Server) getSignature(ctx context.Context, in *IDInput) (*rawOutput, err
 	return &rawOutput{Status: http.StatusOK, ContentType: "application/json", Body: result.Body()}, nil
 }
 
+func signedBy(s signer.Signatory) api.SignedBy {
+	out := api.SignedBy{Key: s.Key, KeyID: s.KeyID}
+	if s.Identity != nil {
+		out.Identity = &api.Identity{Issuer: s.Identity.Issuer, Subject: s.Identity.Subject}
+	}
+	return out
+}
+
 // signatureLine is a signature without its bundles.
 func signatureLine(r signer.Result) api.Signature {
 	return api.Signature{
 		ID: r.ID, Image: r.Image, Digest: r.Digest, CreatedAt: r.CreatedAt,
-		Signer: api.SignedBy{Key: r.Signer.Key, KeyID: r.Signer.KeyID},
+		Signer: signedBy(r.Signer),
 		Signatures: each(r.Signatures, func(i signer.Signature) api.SignatureItem {
 			return api.SignatureItem{
 				Digest: i.Digest, Platform: i.Platform, Format: i.Format, Referrer: i.Referrer,

@@ -92,6 +92,15 @@ func walkTrust(t *testing.T, h *house, c *api.Client) {
 	h.must(err)
 	_, err = c.CheckRegistry(ctx, h.registry.Host, "team/app")
 	h.must(err)
+	_, err = c.PutIssuer(ctx, "walk", api.IssuerRequest{
+		URL: "https://issuer.example", Audience: "countersign", Kind: "generic", ClaimsMapping: map[string]string{"repository": "project.path"},
+	}, api.PutOptions{})
+	h.must(err)
+	_, err = c.Issuers(ctx, api.ListOptions{})
+	h.must(err)
+	_, err = c.Issuer(ctx, "walk")
+	h.must(err)
+	h.must(c.Delete(ctx, "issuers", "walk", api.PutOptions{}))
 	p, err := c.Policy(ctx, "production")
 	h.must(err)
 	_, err = c.PutPolicy(ctx, "production", p.Document, api.PutOptions{Revision: p.Revision})

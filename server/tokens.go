@@ -91,7 +91,7 @@ func (s *Server) getMe(ctx context.Context, _ *struct{}) (*bodyOutput[api.Me], e
 		return nil, err
 	}
 	me := api.Me{
-		Issuer: caller.Issuer, Subject: caller.Subject, Roles: each(caller.Roles, roleName),
+		Issuer: caller.Issuer, Subject: caller.Subject, Kind: caller.Kind, Claims: caller.Claims, Roles: each(caller.Roles, roleName),
 		Rights: s.rights(caller), Grants: []string{},
 	}
 	for i := range grants {

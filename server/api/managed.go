@@ -196,11 +196,13 @@ type TokenList struct {
 
 // Me is who calls and what they may do.
 type Me struct {
-	Issuer  string   `json:"issuer"`
-	Subject string   `json:"subject"`
-	Roles   []string `json:"roles" nullable:"false"`
-	Rights  []string `json:"rights" nullable:"false" doc:"The calls these roles may make, as METHOD PATH."`
-	Grants  []string `json:"grants" nullable:"false" doc:"Names of the grants that speak of this caller."`
+	Issuer  string            `json:"issuer"`
+	Subject string            `json:"subject"`
+	Kind    string            `json:"kind,omitempty" doc:"Of the issuer; none for an API token."`
+	Claims  map[string]string `json:"claims,omitempty" doc:"The verified claims of an identity token, under the names that grants match."`
+	Roles   []string          `json:"roles" nullable:"false"`
+	Rights  []string          `json:"rights" nullable:"false" doc:"The calls these roles may make, as METHOD PATH."`
+	Grants  []string          `json:"grants" nullable:"false" doc:"Names of the grants that speak of this caller."`
 }
 
 // AuditRecord is one line of the journal.

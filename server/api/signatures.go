@@ -8,7 +8,7 @@ import (
 // SignatureRequest is the body of POST /v1/signatures.
 type SignatureRequest struct {
 	Image       string            `json:"image" minLength:"1" maxLength:"1024" doc:"Image reference; a tag is resolved once and the answer names the digest."`
-	Key         string            `json:"key,omitempty" maxLength:"128" doc:"Name of a managed key."`
+	Key         string            `json:"key,omitempty" maxLength:"128" doc:"Name of a managed key, or identity (the default of a caller with an identity token) for a short-lived certificate."`
 	Annotations map[string]string `json:"annotations,omitempty" doc:"Signed together with the digest."`
 	Recursive   bool              `json:"recursive,omitempty" doc:"Sign each child of an index too."`
 	Formats     []string          `json:"formats,omitempty" nullable:"false" enum:"bundle,legacy,notation" maxItems:"3" doc:"Default: bundle."`

@@ -1,0 +1,54 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// IssuerRequest is the body of PUT /v1/issuers/{name}.
+type IssuerRequest struct {
+	URL                 string            `json:"url" minLength:"1" maxLength:"1024" doc:"The iss of its tokens, byte for byte: https://HOST[/PATH]."`
+	Audience            string            `json:"audience" minLength:"1" maxLength:"1024" doc:"The aud that its tokens must have, and no other."`
+	Kind                string            `json:"kind" enum:"github,gitlab,kubernetes,generic" doc:"How it shapes its claims."`
+	CABundle            string            `json:"caBundle,omitempty" maxLength:"262144" doc:"PEM certificates to believe instead of the system's."`
+	JWKSURL             string            `json:"jwksUrl,omitempty" maxLength:"1024" doc:"Where its keys are, instead of what discovery says. Needed when they are on another host."`
+	ClaimsMapping       map[string]string `json:"claimsMapping,omitempty" doc:"Of the kind generic: from the name that grants and certificates use to the issuer's, nested ones with dots."`
+	Roles               []string          `json:"roles,omitempty" nullable:"false" maxItems:"3" enum:"verifier,signer,auditor" doc:"What its identities may do. Default: signer."`
+	OneTime             bool              `json:"oneTime,omitempty" doc:"A token (by its jti) authenticates one signing call."`
+	InsecureHTTP        bool              `json:"insecureHttp,omitempty" doc:"The URLs may be plain HTTP."`
+	AllowPrivateAddress bool              `json:"allowPrivateAddress,omitempty" doc:"The hosts may resolve to private or loopback addresses."`
+}
+
+// Issuer is an issuer whose tokens are believed.
+type Issuer struct {
+	Name string `json:"name"`
+	IssuerRequest
+	Revision  int64     `json:"revision"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// IssuerList is a page of GET /v1/issuers.
+type IssuerList struct {
+	Items      []Issuer `json:"items" nullable:"false"`
+	NextCursor string   `json:"nextCursor,omitempty"`
+}
+
+// Issuers lists the issuers whose tokens are believed.
+func (c *Client) Issuers(ctx context.Context, o ListOptions) (l IssuerList, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/issuers", query: o.query(), out: &l})
+	return l, err
+}
+
+// Issuer returns one issuer.
+func (c *Client) Issuer(ctx context.Context, name string) (i Issuer, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/issuers/" + seg(name), out: &i})
+	return i, err
+}
+
+// PutIssuer creates or replaces an issuer.
+func (c *Client) PutIssuer(ctx context.Context, name string, req IssuerRequest, o PutOptions) (i Issuer, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodPut, path: "v1/issuers/" + seg(name), header: o.header(), body: req, out: &i})
+	return i, err
+}
