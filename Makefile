@@ -63,6 +63,10 @@ fuzz: ## run every fuzz target FUZZTIME (20000x, or 30s)
 interop: peers ## prove every wire format against the stock binaries
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -count=1 -timeout 30m ./...  -run '^TestInterop'
 
+.PHONY: interop-identity
+interop-identity: peers ## the part of it about CI identities and the TUF mirror
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -count=1 -timeout 30m -v ./cmd/countersign -run '^TestInterop(Identity|TUF)'
+
 .PHONY: faults
 faults: ## kill -9 under load, KILLS times
 	$(GO) test -tags faults -count=1 -timeout 30m -v ./cmd/countersign -run "^TestKill" -args -kills $(or $(KILLS),50)
@@ -70,6 +74,10 @@ faults: ## kill -9 under load, KILLS times
 .PHONY: bench
 bench: peers ## signatures and verdicts per second, beside stock cosign
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkPeer' -benchtime 1x -timeout 30m ./cmd/countersign
+
+.PHONY: bench-identity
+bench-identity: peers ## signatures by identity, beside stock cosign
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkIdentity' -benchtime 1x -timeout 30m ./cmd/countersign
 
 .PHONY: peers
 peers: ## build the stock peers named in testdata/peers/list

@@ -10,6 +10,7 @@
 //	                    sealed keys and the log's index
 //	log/                the transparency log's tiles and checkpoint
 //	admin.token         the first administrator's token (0600)
+//	tuf/                the TUF repository, as served under /tuf/
 //	trusted_root.json   what outsiders believe, for offline commands
 //
 // It decides nothing: what may be signed or run is the business of the
@@ -38,6 +39,7 @@ import (
 	"github.com/countersign/countersign/signer"
 	"github.com/countersign/countersign/store"
 	"github.com/countersign/countersign/tlog/sequencer"
+	"github.com/countersign/countersign/trust/tuf"
 )
 
 // ErrInUse says that another process serves the data folder.
@@ -82,6 +84,7 @@ type Daemon struct {
 	signer  *signer.Signer
 	server  *server.Server
 	catalog *catalog.Catalog
+	tuf     *tuf.Repository
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -105,6 +108,7 @@ func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 			d.cfg.Logger.ErrorContext(background, "background signing stopped", "error", err)
 		}
 	})
+	d.wg.Go(func() { _ = d.tuf.Run(background) }) // logs its own failures and ends with background
 	return d, nil
 }
 
@@ -206,6 +210,9 @@ func (d *Daemon) release(ctx context.Context) error {
 	var errs []error
 	if d.log != nil {
 		errs = append(errs, d.log.Close(ctx))
+	}
+	if d.tuf != nil {
+		errs = append(errs, d.tuf.Close())
 	}
 	if d.main != nil && d.main != d.local {
 		errs = append(errs, d.main.Close())

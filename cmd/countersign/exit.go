@@ -39,6 +39,8 @@ var (
 	errFailed = errors.New("verdict FAILED")
 	// errUndecided says that an image could not be judged.
 	errUndecided = errors.New("could not be decided")
+	// errConflict says that something is there already, or is not what it was.
+	errConflict = errors.New("conflict")
 	// errPending says that an operation was accepted and is not finished.
 	errPending = errors.New("pending")
 )
@@ -57,7 +59,7 @@ func exitCode(err error) int {
 		return exitPending
 	case errors.Is(err, errNotGranted):
 		return exitNotAllowed
-	case errors.Is(err, daemon.ErrInUse):
+	case errors.Is(err, daemon.ErrInUse), errors.Is(err, errConflict):
 		return exitConflict
 	case errors.As(err, &problem):
 		return problemExit(problem.Status)

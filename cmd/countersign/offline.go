@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +17,7 @@ import (
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/server/api"
+	"github.com/countersign/countersign/store"
 	"github.com/countersign/countersign/trust"
 	"github.com/countersign/countersign/verifier"
 )
@@ -23,13 +25,13 @@ import (
 // offlineFlags are the flags of `verify --offline`.
 type offlineFlags struct {
 	offline      bool
-	root         string
+	roots        []string
 	insecureHTTP bool
 }
 
 func (f *offlineFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.offline, "offline", false, "judge here, without a server")
-	flags.StringVar(&f.root, "trusted-root", "", "with --offline: the trusted_root.json to believe")
+	flags.StringArrayVar(&f.roots, "trusted-root", nil, "with --offline: the trusted_root.json to believe; NAME=FILE for one that the policy names as trustRoot; may be repeated")
 	flags.BoolVar(&f.insecureHTTP, "allow-http-registry", false, "with --offline: speak plain HTTP to the images' registries, also on private addresses")
 }
 
@@ -43,8 +45,8 @@ func (a *app) verifyOffline(ctx context.Context, f verifyFlags, place map[string
 	}
 	client := registry.New(registry.Config{Rules: local, Clock: a.clock, Logger: a.logger("error", "text"), UserAgent: "countersign/" + version})
 	judge, err := verifier.New(verifier.Config{
-		Registry: client, Archive: local, Keys: local, Policies: local,
-		Trust: func() trust.Root { return local.root },
+		Registry: client, Archive: local, Keys: local, Policies: local, Roots: local,
+		Trust: func() trust.Root { return local.roots[policy.SelfRoot] },
 		NewID: func() string { return uuid.Must(uuid.NewV7()).String() },
 		Clock: a.clock, Logger: a.logger("error", "text"), CacheSize: -1,
 	})
@@ -77,22 +79,18 @@ func onTheWire(answer verifier.Answer) (wire api.VerifyAnswer, err error) {
 
 // offlineJudge is all that an offline verification knows.
 type offlineJudge struct {
-	root         trust.Root
+	roots        map[string]trust.Root
 	policy       *policy.Policy
 	insecureHTTP bool
 }
 
 func loadOffline(f verifyFlags, read func(string) ([]byte, error)) (*offlineJudge, error) {
-	if f.offline.root == "" || f.policy == "" {
+	if len(f.offline.roots) == 0 || f.policy == "" {
 		return nil, usagef("--offline needs --trusted-root and --policy, both files")
 	}
-	raw, err := os.ReadFile(f.offline.root)
+	roots, err := loadRoots(f.offline.roots)
 	if err != nil {
-		return nil, usagef("%v", err)
-	}
-	root, err := trust.ParseTrustedRoot(raw)
-	if err != nil {
-		return nil, usagef("%s: %v", f.offline.root, err)
+		return nil, err
 	}
 	document, err := read(f.policy)
 	if err != nil {
@@ -102,7 +100,38 @@ func loadOffline(f verifyFlags, read func(string) ([]byte, error)) (*offlineJudg
 	if err != nil {
 		return nil, usagef("%s: %v", f.policy, err)
 	}
-	return &offlineJudge{root: root, policy: parsed, insecureHTTP: f.offline.insecureHTTP}, nil
+	return &offlineJudge{roots: roots, policy: parsed, insecureHTTP: f.offline.insecureHTTP}, nil
+}
+
+// loadRoots reads the trusted roots by name; one without a name is self.
+func loadRoots(args []string) (map[string]trust.Root, error) {
+	roots := make(map[string]trust.Root, len(args))
+	for _, arg := range args {
+		name, path, named := strings.Cut(arg, "=")
+		if !named || strings.ContainsAny(name, `/\.`) {
+			name, path = policy.SelfRoot, arg
+		}
+		if _, twice := roots[name]; twice {
+			return nil, usagef("--trusted-root: %s is given twice", name)
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil, usagef("%v", err)
+		}
+		if roots[name], err = trust.ParseTrustedRoot(raw); err != nil {
+			return nil, usagef("%s: %v", path, err)
+		}
+	}
+	return roots, nil
+}
+
+// TrustRoot is one of the command line's.
+func (o *offlineJudge) TrustRoot(_ context.Context, name string) (trust.Root, error) {
+	root, ok := o.roots[name]
+	if !ok {
+		return trust.Root{}, store.ErrNotFound
+	}
+	return root, nil
 }
 
 // Rule lists every host: whoever types the image names its registry.

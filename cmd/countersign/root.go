@@ -82,9 +82,9 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.demoCommand(), a.loginCommand(),
 		a.signCommand(), a.verifyCommand(), a.operationCommand(),
-		a.keysCommand(), a.registriesCommand(), a.policiesCommand(), a.grantsCommand(), a.tokensCommand(),
+		a.keysCommand(), a.registriesCommand(), a.policiesCommand(), a.grantsCommand(), a.issuersCommand(), a.trustRootsCommand(), a.tokensCommand(),
 		a.artifactsCommand(), a.decisionsCommand(), a.auditCommand(),
-		a.logCommand(), a.trustCommand(), a.doctorCommand(),
+		a.logCommand(), a.authoritiesCommand(), a.trustCommand(), a.doctorCommand(),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp},
 	)
 	return root

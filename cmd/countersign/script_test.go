@@ -45,7 +45,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "exits": exits, "login": useToken, "envsubst": substitute, "pempolicy": pemPolicy,
+			"await": await, "eventually": eventually, "exits": exits, "login": useToken, "envsubst": substitute, "pempolicy": pemPolicy,
 		},
 	})
 }

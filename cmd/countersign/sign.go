@@ -48,7 +48,7 @@ func (a *app) signCommand() *cobra.Command {
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&request.Key, "key", "", "name of the managed key")
+	flags.StringVar(&request.Key, "key", "", "name of the managed key, or identity for a certificate of the caller's own identity")
 	flags.StringArrayVarP(&annotations, "annotations", "a", nil, "key=value to sign together with the digest; may be repeated")
 	flags.BoolVarP(&request.Recursive, "recursive", "r", false, "sign each child of an index too")
 	flags.StringSliceVar(&request.Formats, "format", nil, "bundle (default) or legacy; may be repeated")
@@ -100,10 +100,18 @@ func (a *app) printSignature(s api.Signature) error {
 			}
 			rows = append(rows, []string{short(item.Digest), item.Platform, item.Format, index, short(item.Referrer)})
 		}
-		return fmt.Sprintf("%s\nsigned by %s (%s), signature %s\n\n%s",
-			clean(s.Image), clean(s.Signer.Key), short(s.Signer.KeyID), s.ID,
+		return fmt.Sprintf("%s\nsigned by %s, signature %s\n\n%s",
+			clean(s.Image), signerText(s.Signer), s.ID,
 			a.grid([]string{"DIGEST", "PLATFORM", "FORMAT", "LOG INDEX", "REFERRER"}, rows))
 	})
+}
+
+// signerText is who signed, for a person.
+func signerText(s api.SignedBy) string {
+	if s.Identity != nil {
+		return fmt.Sprintf("%s (%s)", clean(s.Identity.Subject), clean(s.Identity.Issuer))
+	}
+	return fmt.Sprintf("%s (%s)", clean(s.Key), short(s.KeyID))
 }
 
 func (a *app) operationCommand() *cobra.Command {

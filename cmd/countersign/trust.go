@@ -14,7 +14,8 @@ import (
 )
 
 func (a *app) trustCommand() *cobra.Command {
-	cmd := group("trust", "Public material for stock clients")
+	cmd := group("trust", "Public material for stock clients, and the root of trust")
+	cmd.AddCommand(a.ceremonyCommands()...)
 	var signingConfig bool
 	export := &cobra.Command{
 		Use:   "export",

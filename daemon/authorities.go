@@ -1,0 +1,274 @@
+package daemon
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/countersign/countersign/authority"
+	"github.com/countersign/countersign/keys"
+	"github.com/countersign/countersign/server"
+	"github.com/countersign/countersign/tlog/sequencer"
+	"github.com/countersign/countersign/trust"
+)
+
+// The authorities' keys in the ring, and their purposes.
+const (
+	logKey          = "countersign-log"
+	logPurpose      = "log"
+	stampRootPrefix = "countersign-tsa-root-"
+	stampPrefix     = "countersign-tsa-"
+	caRootPrefix    = "countersign-ca-root-"
+	caPrefix        = "countersign-ca-"
+	ctPrefix        = "countersign-ct-"
+)
+
+// generations are the keys of one job in the ring, one name for each, because
+// a service key has no versions: PREFIX1, PREFIX2 and so on.
+type generations struct {
+	ring    *keys.Ring
+	prefix  string
+	purpose string
+}
+
+// signers are all of them, oldest first.
+func (g generations) signers(ctx context.Context) ([]crypto.Signer, error) {
+	numbers, err := g.numbers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	signers := make([]crypto.Signer, 0, len(numbers))
+	for _, n := range numbers {
+		signer, err := g.ring.Signer(ctx, g.name(n))
+		if err != nil {
+			return nil, fmt.Errorf("opening key %s: %w", g.name(n), err)
+		}
+		signers = append(signers, signer)
+	}
+	return signers, nil
+}
+
+// newest is the one in use; the first is made when there is none.
+func (g generations) newest(ctx context.Context) (crypto.Signer, error) {
+	signers, err := g.signers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(signers) == 0 {
+		return g.add(ctx)
+	}
+	return signers[len(signers)-1], nil
+}
+
+// add makes the next one.
+func (g generations) add(ctx context.Context) (crypto.Signer, error) {
+	numbers, err := g.numbers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next := 1
+	if len(numbers) > 0 {
+		next = numbers[len(numbers)-1] + 1
+	}
+	_, err = g.ring.Ensure(ctx, keys.Spec{Name: g.name(next), Algorithm: keys.ECDSAP256, Purposes: []string{g.purpose}})
+	if err != nil {
+		return nil, fmt.Errorf("making key %s: %w", g.name(next), err)
+	}
+	return g.ring.Signer(ctx, g.name(next))
+}
+
+func (g generations) name(n int) string { return g.prefix + strconv.Itoa(n) }
+
+func (g generations) numbers(ctx context.Context) ([]int, error) {
+	all, err := g.ring.Service(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing service keys: %w", err)
+	}
+	var numbers []int
+	for _, key := range all {
+		text, ours := strings.CutPrefix(key.Name, g.prefix)
+		if n, err := strconv.Atoi(text); ours && err == nil && slices.Contains(key.Purposes, g.purpose) {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	return numbers, nil
+}
+
+func (d *Daemon) stampKeys() generations    { return generations{d.ring, stampPrefix, "tsa"} }
+func (d *Daemon) issuingKeys() generations  { return generations{d.ring, caPrefix, "ca"} }
+func (d *Daemon) transparency() generations { return generations{d.ring, ctPrefix, "ct"} }
+
+// openAuthorities opens the timestamp authority, the log and the certificate
+// authority, which writes to the log, and publishes what outsiders must
+// believe to verify them.
+func (d *Daemon) openAuthorities(ctx context.Context, s *services) error {
+	if err := d.openTimestamper(ctx, s); err != nil {
+		return err
+	}
+	if err := d.openLog(ctx, s); err != nil {
+		return err
+	}
+	if err := d.openIssuer(ctx, s); err != nil {
+		return err
+	}
+	return d.publishTrust(s)
+}
+
+func (d *Daemon) openTimestamper(ctx context.Context, s *services) error {
+	root, err := generations{d.ring, stampRootPrefix, "tsa-root"}.newest(ctx)
+	if err != nil {
+		return err
+	}
+	leaf, err := d.stampKeys().newest(ctx)
+	if err != nil {
+		return err
+	}
+	s.stamper, err = authority.OpenTimestamper(ctx, authority.TimestampConfig{
+		Root: root, Leaf: leaf, Objects: d.local.Objects(), Organization: d.cfg.Organization, Clock: d.cfg.Clock,
+	})
+	if err != nil {
+		return fmt.Errorf("opening the timestamp authority: %w", err)
+	}
+	return nil
+}
+
+func (d *Daemon) openLog(ctx context.Context, s *services) error {
+	key, err := d.ring.Ensure(ctx, keys.Spec{Name: logKey, Algorithm: keys.ECDSAP256, Purposes: []string{logPurpose}})
+	if err != nil {
+		return fmt.Errorf("making key %s: %w", logKey, err)
+	}
+	if s.logSigner, err = d.ring.Signer(ctx, logKey); err != nil {
+		return fmt.Errorf("opening key %s: %w", logKey, err)
+	}
+	// Promises of legacy signatures carry whole seconds: one of the log's first
+	// second must not lie before its start.
+	s.logStart = key.CreatedAt.Truncate(time.Second)
+	d.log, err = sequencer.Open(ctx, sequencer.Config{
+		Dir: d.path(logFolder), Origin: d.origin, Signer: s.logSigner, Leaves: d.local.Leaves(),
+		CheckpointInterval: d.cfg.CheckpointInterval, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
+	})
+	if err != nil {
+		return fmt.Errorf("opening the log: %w", err)
+	}
+	return nil
+}
+
+func (d *Daemon) openIssuer(ctx context.Context, s *services) error {
+	held, err := d.issuerKeys(ctx)
+	if err != nil {
+		return err
+	}
+	s.issuer, err = authority.OpenIssuer(ctx, authority.IssuerConfig{
+		Keys: held, Objects: d.local.Objects(), Log: d.log, Organization: d.cfg.Organization, Clock: d.cfg.Clock,
+	})
+	if err != nil {
+		return fmt.Errorf("opening the certificate authority: %w", err)
+	}
+	return nil
+}
+
+// trustRoot is the trusted root in force. It is read from the authorities each
+// time, so that what a new key vouches for is believed from its first use on.
+func (s *services) trustRoot() trust.Root {
+	root := trust.Root{Logs: []trust.Log{{
+		BaseURL: s.publicURL, Origin: s.origin, Public: s.logSigner.Public(), Start: s.logStart,
+	}}}
+	stamps := s.publicURL + "/api/v1/timestamp"
+	for i, chain := range s.stamper.Chains() {
+		// Each authority needs a URI of its own, or their stamps count once.
+		uri := stamps
+		if chain.End != nil {
+			uri = fmt.Sprintf("%s?retired=%d", stamps, i)
+		}
+		root.TimestampAuthorities = append(root.TimestampAuthorities, trust.TimestampAuthority{
+			URI: uri, Chain: chain.Certificates, Start: chain.Start, End: chain.End,
+		})
+	}
+	for _, chain := range s.issuer.Chains() {
+		root.CertificateAuthorities = append(root.CertificateAuthorities, trust.CertificateAuthority{
+			URI: s.publicURL, Chain: chain.Certificates, Start: chain.Start, End: chain.End,
+		})
+	}
+	for _, log := range s.issuer.CTLogs() {
+		root.CTLogs = append(root.CTLogs, trust.Log{BaseURL: s.publicURL, Public: log.Public, Start: log.Start, End: log.End})
+	}
+	return root
+}
+
+// publishTrust leaves a copy of the trusted root in the data folder for
+// commands that work without the service.
+func (d *Daemon) publishTrust(s *services) error {
+	document, err := s.trustRoot().MarshalTrustedRoot()
+	if err != nil {
+		return fmt.Errorf("making the trusted root: %w", err)
+	}
+	if err := writeFile(d.path(rootFile), document, 0o644); err != nil {
+		return fmt.Errorf("writing the trusted root: %w", err)
+	}
+	return nil
+}
+
+// rotator replaces the authorities' keys while the service runs.
+type rotator struct {
+	daemon   *Daemon
+	services *services
+}
+
+// Rotate makes a new key for an authority and publishes it: "ca" signs
+// certificates, "ct" certificate timestamps, "tsa" timestamps. The one before
+// stays in the trusted root with its end. server.ErrAuthority names no other.
+func (r rotator) Rotate(ctx context.Context, name string) error {
+	if err := r.replace(ctx, name); err != nil {
+		return err
+	}
+	return r.publish(ctx)
+}
+
+// publish tells outsiders: the copy in the data folder and the TUF repository.
+func (r rotator) publish(ctx context.Context) error {
+	if err := r.daemon.publishTrust(r.services); err != nil {
+		return err
+	}
+	if err := r.daemon.tuf.Refresh(ctx); err != nil {
+		return fmt.Errorf("publishing the trusted root: %w", err)
+	}
+	return nil
+}
+
+func (r rotator) replace(ctx context.Context, name string) error {
+	d, s := r.daemon, r.services
+	var held generations
+	var adopt func(context.Context, crypto.Signer) error
+	switch name {
+	case "tsa":
+		held, adopt = d.stampKeys(), func(ctx context.Context, k crypto.Signer) error { return s.stamper.Rotate(ctx, nil, k) }
+	case "ca":
+		if chain, _, err := d.importedChain(ctx); err != nil || chain != nil {
+			return errors.Join(err, fmt.Errorf("%w: the issuing certificate was imported: request and import another", server.ErrChain))
+		}
+		held, adopt = d.issuingKeys(), func(ctx context.Context, k crypto.Signer) error {
+			return s.issuer.Rotate(ctx, authority.IssuerKeys{Issuing: k})
+		}
+	case "ct":
+		held, adopt = d.transparency(), func(ctx context.Context, k crypto.Signer) error {
+			return s.issuer.Rotate(ctx, authority.IssuerKeys{CT: k})
+		}
+	default:
+		return fmt.Errorf("%w: want ca, ct or tsa", server.ErrAuthority)
+	}
+	key, err := held.add(ctx)
+	if err != nil {
+		return err
+	}
+	// A crash here is finished by the next start, which opens the newest key.
+	if err := adopt(ctx, key); err != nil {
+		return fmt.Errorf("rotating %s: %w", name, err)
+	}
+	return nil
+}
