@@ -14,6 +14,7 @@ func FuzzCursor(f *testing.F) {
 	f.Add("")
 	f.Add("cB8")
 	f.Add("!")
+	f.Add("cB\n\n9h")
 	f.Fuzz(func(t *testing.T, cursor string) {
 		key, err := Page{Cursor: cursor}.after("p")
 		if err != nil {

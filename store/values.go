@@ -60,7 +60,8 @@ func (p Page) after(list string) (string, error) {
 		return "", nil
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(p.Cursor)
-	if err != nil {
+	// The decoder passes over line breaks: a cursor has one spelling.
+	if err != nil || base64.RawURLEncoding.EncodeToString(b) != p.Cursor {
 		return "", ErrCursor
 	}
 	key, ok := strings.CutPrefix(string(b), list+"\x1f")
