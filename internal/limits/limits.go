@@ -201,3 +201,12 @@ const (
 	// IssuerPause is the least time between two questions to one issuer.
 	IssuerPause = 5 * time.Second
 )
+
+// Predicates.
+const (
+	// Predicate bounds one predicate before it is signed. A bill of materials
+	// of a large image has up to about 5 MB.
+	Predicate = 8 << 20
+	// PredicateType bounds the URI of a predicate type, in bytes.
+	PredicateType = 1024
+)
