@@ -53,7 +53,10 @@ const (
 	SVRV02 = "https://in-toto.io/attestation/svr/v0.2"
 	// CosignCustom is what cosign writes when no type is named.
 	CosignCustom = "https://cosign.sigstore.dev/attestation/v1"
-	// Chainloop has no scheme; it is the one type that is not a URI.
+	// CosignSign says only "signed": it is an image signature, and Check
+	// refuses to make an attestation of it.
+	CosignSign = "https://sigstore.dev/cosign/sign/v1"
+	// Chainloop has no scheme: it is not a URI.
 	Chainloop = "chainloop.dev/attestation/v0.2"
 )
 
@@ -61,10 +64,11 @@ const (
 var ErrType = errors.New("invalid predicate type")
 
 // ParseType reads a predicate type as people write it: a short name, or the
-// type's URI, which is returned as it is. The short names of cosign's --type
-// mean what they mean to cosign v2.6.5 and v3.1.3.
+// type's URI or a spelling that Canonical knows, which are returned as they are.
+// The short names of cosign's --type mean what they mean to cosign v2.6.5 and
+// v3.1.3.
 //
-// It refuses what is neither: a URI has a scheme and, as in-toto's
+// It refuses everything else: a URI has a scheme and, as in-toto's
 // field_types.md says, a scheme and an authority in lower case. Errors wrap
 // ErrType.
 func ParseType(s string) (string, error) {
@@ -73,7 +77,7 @@ func ParseType(s string) (string, error) {
 			return n.uri, nil
 		}
 	}
-	if s == Chainloop {
+	if s == Chainloop || Canonical(s) != s {
 		return s, nil
 	}
 	if err := checkTypeURI(s); err != nil {
@@ -150,8 +154,12 @@ func Canonical(uri string) string {
 	case "https://slsa.dev/provenance/v1.0", // Witness
 		"https://slsa.dev/provenance/v1.0?draft": // builders of early 2023
 		return SLSAProvenanceV1
-	case "https://cyclonedx.org/schema": // cosign before 1.5
+	case "https://cyclonedx.org/schema": // cosign 1
 		return CycloneDX
+	case "cosign.sigstore.dev/attestation/v1": // cosign 1 wrote no scheme
+		return CosignCustom
+	case "cosign.sigstore.dev/attestation/vuln/v1":
+		return CosignVuln
 	}
 	return uri
 }

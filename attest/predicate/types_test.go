@@ -64,12 +64,17 @@ func TestParseTypeRefuses(t *testing.T) {
 
 func TestCanonical(t *testing.T) {
 	for uri, want := range map[string]string{
-		"https://slsa.dev/provenance/v1.0":       predicate.SLSAProvenanceV1,
-		"https://slsa.dev/provenance/v1.0?draft": predicate.SLSAProvenanceV1,
-		"https://cyclonedx.org/schema":           predicate.CycloneDX,
+		"https://slsa.dev/provenance/v1.0":        predicate.SLSAProvenanceV1,
+		"https://slsa.dev/provenance/v1.0?draft":  predicate.SLSAProvenanceV1,
+		"https://cyclonedx.org/schema":            predicate.CycloneDX,
+		"cosign.sigstore.dev/attestation/v1":      predicate.CosignCustom,
+		"cosign.sigstore.dev/attestation/vuln/v1": predicate.CosignVuln,
 	} {
 		if got := predicate.Canonical(uri); got != want {
 			t.Errorf("%s: %s", uri, got)
+		}
+		if got, err := predicate.ParseType(uri); err != nil || got != uri {
+			t.Errorf("%s: %s, %v", uri, got, err)
 		}
 	}
 	// What must stay apart: versions, and near spellings that nobody writes.

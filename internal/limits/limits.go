@@ -209,4 +209,6 @@ const (
 	Predicate = 8 << 20
 	// PredicateType bounds the URI of a predicate type, in bytes.
 	PredicateType = 1024
+	// FieldErrors bounds the faults of one document that are told at once.
+	FieldErrors = 16
 )
