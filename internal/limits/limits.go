@@ -209,6 +209,10 @@ const (
 	Predicate = 8 << 20
 	// PredicateType bounds the URI of a predicate type, in bytes.
 	PredicateType = 1024
+	// ScanReport bounds the report of a scanner, which has much text that the
+	// predicate made of it has not; Findings the vulnerabilities in it.
+	ScanReport = 16 << 20
+	Findings   = 20_000
 	// FieldErrors bounds the faults of one document that are told at once.
 	FieldErrors = 16
 )
