@@ -306,9 +306,7 @@ func TestFaultsDoNotRepeatValues(t *testing.T) {
 func FuzzCheck(f *testing.F) {
 	var types []string
 	for name, uris := range documents() {
-		for _, uri := range uris {
-			types = append(types, uri)
-		}
+		types = append(types, uris...)
 		f.Add(uris[0], []byte(document(f, name)))
 	}
 	f.Add("https://acme.example/ours/v1", []byte(`{"\u0061":1,"a":2}`))

@@ -2,6 +2,7 @@ package predicate_test
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -93,5 +94,35 @@ func TestCanonical(t *testing.T) {
 			t.Errorf("%q is %q, as is %q", uri, got, other)
 		}
 		seen[got] = uri
+	}
+}
+
+// The page on attestations has each name with its type in one row, and each
+// spelling with what it is taken for.
+func TestTypesAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/attestations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := func(a, b string) bool {
+		for line := range strings.Lines(string(page)) {
+			if strings.Contains(line, "`"+a+"`") && strings.Contains(line, "`"+b+"`") {
+				return true
+			}
+		}
+		return false
+	}
+	for _, name := range predicate.Names() {
+		uri, err := predicate.ParseType(name)
+		if err != nil || !documented(name, uri) {
+			t.Errorf("%s: no row with %s, %v", name, uri, err)
+		}
+	}
+	for _, uris := range documents() {
+		for _, uri := range uris {
+			if means := predicate.Canonical(uri); means != uri && !documented(uri, means) {
+				t.Errorf("%s: no row with %s", uri, means)
+			}
+		}
 	}
 }

@@ -355,20 +355,19 @@ func (w *walker) other(r *rule, name []byte) error {
 // near is the known name that a reader would take a name for who matches names
 // in any case, or empty.
 func (r *rule) near(name []byte) string {
-	var lower [maxFolded]byte
-	for i, c := range name {
-		if c >= utf8.RuneSelf {
+	lower := make([]byte, 0, maxFolded)
+	for _, c := range name {
+		switch {
+		case c >= utf8.RuneSelf:
 			return r.nearUnicode(string(name))
-		}
-		if i >= len(lower) {
+		case len(lower) == maxFolded:
 			return ""
-		}
-		if 'A' <= c && c <= 'Z' {
+		case 'A' <= c && c <= 'Z':
 			c |= 0x20
 		}
-		lower[i] = c
+		lower = append(lower, c)
 	}
-	return r.folded[string(lower[:min(len(name), len(lower))])]
+	return r.folded[string(lower)]
 }
 
 // maxFolded is longer than any known name.
