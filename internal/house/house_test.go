@@ -25,7 +25,7 @@ const module = "github.com/countersign/countersign/"
 // fails the test: a new room needs a place.
 var layers = map[string]int{
 	"internal/limits": 0, "internal/clock": 0, "internal/strictjson": 0, "internal/glob": 0,
-	"internal/house": 0, "internal/localregistry": 0, "internal/netguard": 0,
+	"internal/house": 0, "internal/localregistry": 0, "internal/localissuer": 0, "internal/netguard": 0,
 	"store": 0, "store/storetest": 0,
 	"attest": 1, "tlog": 1, "trust": 1, "identity": 1,
 	"attest/predicate": 1, "attest/scan": 1,
@@ -40,16 +40,17 @@ var layers = map[string]int{
 
 // arrows are the imports allowed within one layer.
 var arrows = map[string][]string{
-	"store":               {"internal/limits", "internal/clock", "internal/strictjson"},
-	"store/storetest":     {"store", "internal/limits", "internal/clock"},
-	"internal/strictjson": {"internal/limits"},
-	"internal/glob":       {"internal/limits"},
-	"internal/netguard":   {"internal/limits"},
-	"attest":              {"tlog"},
-	"attest/scan":         {"attest/predicate"},
-	"catalog":             {"policy"},
-	"server":              {"server/api", "server/console"},
-	"server/console":      {"server/api"},
+	"store":                {"internal/limits", "internal/clock", "internal/strictjson"},
+	"store/storetest":      {"store", "internal/limits", "internal/clock"},
+	"internal/strictjson":  {"internal/limits"},
+	"internal/glob":        {"internal/limits"},
+	"internal/netguard":    {"internal/limits"},
+	"internal/localissuer": {"internal/clock"},
+	"attest":               {"tlog"},
+	"attest/scan":          {"attest/predicate"},
+	"catalog":              {"policy"},
+	"server":               {"server/api", "server/console"},
+	"server/console":       {"server/api"},
 }
 
 // testOnly are packages that only tests and the demo may import; they may
@@ -70,7 +71,7 @@ var confined = map[string][]string{
 	"github.com/jackc/pgx":                                 {"store"},
 	"github.com/pressly/goose":                             {"store"},
 	"github.com/tink-crypto/tink-go":                       {"keys"},
-	"github.com/go-jose/go-jose":                           {"identity/oidc", "internal/testissuer"},
+	"github.com/go-jose/go-jose":                           {"identity/oidc", "internal/testissuer", "internal/localissuer"},
 	"github.com/theupdateframework/go-tuf":                 {"trust/tuf"},
 	"github.com/spf13/cobra":                               {"cmd/countersign"},
 	"github.com/knadh/koanf":                               {"cmd/countersign"},
