@@ -84,7 +84,7 @@ func profileOf(id identity.Identity) (profile, error) {
 
 // github is Fulcio's github-workflow.
 func (p *profile) github(id identity.Identity, c *claimReader) {
-	base := githubURL(id.Issuer)
+	base := identity.GitHubServer(id.Issuer)
 	repository := c.need("repository")
 	p.uri = c.url("job_workflow_ref", base, base+"/"+c.need("job_workflow_ref"))
 	p.extensions = certificate.Extensions{
@@ -109,22 +109,6 @@ func (p *profile) github(id identity.Identity, c *claimReader) {
 		SourceRepositoryVisibilityAtSigning: c.need("repository_visibility"),
 		DeploymentEnvironment:               c.may("environment"),
 	}
-}
-
-// githubURL is where the repositories of an issuer are: an Enterprise Server's
-// issuer is below its own host, as is that of a company's own ghe.com domain.
-func githubURL(issuer string) string {
-	u, err := url.Parse(issuer)
-	if err != nil {
-		return "https://github.com"
-	}
-	if u.Path == "/_services/token" {
-		return u.Scheme + "://" + u.Host
-	}
-	if host, found := strings.CutPrefix(u.Host, "token.actions."); found && strings.HasSuffix(host, ".ghe.com") {
-		return "https://" + host
-	}
-	return "https://github.com"
 }
 
 // gitlab is Fulcio's gitlab-pipeline with the issuer's own address in place of
