@@ -216,3 +216,17 @@ const (
 	// FieldErrors bounds the faults of one document that are told at once.
 	FieldErrors = 16
 )
+
+// Provenance.
+const (
+	// ProvenanceParameters bounds the external parameters that a caller adds to
+	// a provenance, ProvenanceParameterBytes their JSON.
+	ProvenanceParameters     = 64
+	ProvenanceParameterBytes = 64 << 10
+	// ProvenanceDescriptors bounds the resolved dependencies, and the
+	// byproducts, that a caller adds; ProvenanceDescriptor each one's JSON.
+	ProvenanceDescriptors = 1024
+	ProvenanceDescriptor  = 16 << 10
+	// Provenance bounds the predicate, in bytes.
+	Provenance = 1 << 20
+)
