@@ -140,6 +140,15 @@ func TestCertificatesEqualFulcios(t *testing.T) {
 		}), ci("github-workflow")},
 		"GitLab":     {"gitlab", issuer.GitLab(nil), ci("gitlab-pipeline")},
 		"GitLab tag": {"gitlab", issuer.GitLab(map[string]any{"ref_type": "tag", "ref": "v2", "environment": nil}), ci("gitlab-pipeline")},
+		"Buildkite":  {"buildkite", issuer.Buildkite(nil), ci("buildkite-job")},
+		"Buildkite agent": {"buildkite", issuer.Buildkite(map[string]any{
+			"runner_environment": "self-hosted", "build_commit": "HEAD", "build_source": "ui",
+		}), ci("buildkite-job")},
+		"CircleCI":     {"circleci", issuer.CircleCI(nil), ci("circleci-job")},
+		"CircleCI ssh": {"circleci", issuer.CircleCI(map[string]any{"oidc.circleci.com/ssh-rerun": true}), ci("circleci-job")},
+		"CircleCI webhook": {"circleci", issuer.CircleCI(map[string]any{
+			"oidc.circleci.com/vcs-origin": nil, "oidc.circleci.com/vcs-ref": nil,
+		}), ci("circleci-job")},
 		"Kubernetes": {"kubernetes", issuer.Kubernetes(nil), plain(config.IssuerTypeKubernetes)},
 		"mail":       {"generic", issuer.Token(map[string]any{"sub": "CgVhbGljZQ", "email": "alice@acme.example", "email_verified": true}), plain(config.IssuerTypeEmail)},
 		"URI":        {"generic", issuer.Token(map[string]any{"sub": "https://spiffe.example/build/7"}), plain(config.IssuerTypeURI)},

@@ -68,6 +68,10 @@ func profileOf(id identity.Identity) (profile, error) {
 		p.github(id, c)
 	case "gitlab":
 		p.gitlab(id, c)
+	case "buildkite":
+		p.buildkite(c)
+	case "circleci":
+		p.circleci(c)
 	case "kubernetes":
 		p.kubernetes(id, c)
 	case "generic":
@@ -148,6 +152,41 @@ func (c *claimReader) gitlabRef() string {
 	default:
 		c.refuse("ref_type", "is neither branch nor tag")
 		return ""
+	}
+}
+
+// buildkite is Fulcio's buildkite-job.
+func (p *profile) buildkite(c *claimReader) {
+	const base = "https://buildkite.com"
+	c.absent("url") // Fulcio would put it for base
+	pipeline := base + "/" + c.need("organization_slug") + "/" + c.need("pipeline_slug")
+	p.uri = c.url("pipeline_slug", base, pipeline)
+	p.extensions = certificate.Extensions{
+		RunInvocationURI:       pipeline + "/builds/" + c.need("build_number") + "#" + c.need("job_id"),
+		RunnerEnvironment:      c.need("runner_environment"),
+		SourceRepositoryDigest: c.need("build_commit"),
+		BuildTrigger:           c.need("build_source"),
+	}
+}
+
+// circleci is Fulcio's circleci-job, with its template's two quotes for a runner
+// environment and the double slash of its invocation: readers compare bytes.
+func (p *profile) circleci(c *claimReader) {
+	const claim, base, platform = "oidc.circleci.com/", "https://circleci.com/api/v2", "https://app.circleci.com/"
+	c.absent("api_url")
+	c.absent("platform_url")
+	definition := base + "/projects/" + c.need(claim+"project-id") + "/pipeline-definitions/" + c.need(claim+"pipeline-definition-id")
+	p.uri = c.url(claim+"project-id", base, definition)
+	p.extensions = certificate.Extensions{
+		BuildConfigURI:      base + "/pipeline/" + c.need(claim+"pipeline-id") + "/config",
+		BuildSignerURI:      definition,
+		RunInvocationURI:    platform + "/workflow/" + c.need(claim+"workflow-id") + "/job/" + c.need(claim+"job-id"),
+		RunnerEnvironment:   `""`,
+		SourceRepositoryRef: c.may(claim + "vcs-ref"),
+		SourceRepositoryURI: c.may(claim + "vcs-origin"),
+	}
+	if c.may(claim+"ssh-rerun") == "true" {
+		p.extensions.RunnerEnvironment = "ssh-rerun"
 	}
 }
 
@@ -249,6 +288,13 @@ func (c *claimReader) need(claim string) string {
 
 // may is a claim that may be missing.
 func (c *claimReader) may(claim string) string { return c.text(claim, c.values[claim]) }
+
+// absent is a claim that must not be there.
+func (c *claimReader) absent(claim string) {
+	if _, has := c.values[claim]; has {
+		c.refuse(claim, "is one that no such issuer has")
+	}
+}
 
 // text is a value that can stand in a certificate.
 func (c *claimReader) text(claim, value string) string {

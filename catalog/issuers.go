@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/countersign/countersign/attest/provenance"
 	"github.com/countersign/countersign/identity/oidc"
 	"github.com/countersign/countersign/internal/limits"
 )
@@ -24,6 +25,16 @@ func (c *Catalog) ByURL(ctx context.Context, url string) (oidc.Issuer, error) {
 		}
 	}
 	return oidc.Issuer{}, oidc.ErrUnknownIssuer
+}
+
+// ProvenanceRules returns what the issuer of exactly that URL is configured
+// with for provenance, or oidc.ErrUnknownIssuer. The zero value is no rules.
+func (c *Catalog) ProvenanceRules(ctx context.Context, issuerURL string) (provenance.Rules, error) {
+	issuer, err := c.ByURL(ctx, issuerURL)
+	if err != nil || issuer.Provenance == nil {
+		return provenance.Rules{}, err
+	}
+	return *issuer.Provenance, nil
 }
 
 // DraftIssuer checks an issuer (the JSON of oidc.Issuer) that is to be kept

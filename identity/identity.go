@@ -49,8 +49,8 @@ type Identity struct {
 	Issuer string
 	// Subject is the token's name or the verified `sub` claim.
 	Subject string
-	// Kind says how the issuer shapes its claims: github, gitlab, kubernetes or
-	// generic. It is empty for Local.
+	// Kind says how the issuer shapes its claims: github, gitlab, buildkite,
+	// circleci, kubernetes or generic. It is empty for Local.
 	Kind string
 	// Claims are the verified claims of a JWT, flattened to strings.
 	Claims map[string]string

@@ -367,7 +367,7 @@ func wireFulcioIssuer(i oidc.Issuer) fulcioIssuer {
 		out.Type = "kubernetes"
 	case oidc.Generic:
 		out.Type, out.Challenge = "email", "email"
-	case oidc.GitHub, oidc.GitLab:
+	case oidc.GitHub, oidc.GitLab, oidc.Buildkite, oidc.CircleCI:
 	}
 	return out
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/countersign/countersign/attest/provenance"
 	"github.com/countersign/countersign/catalog"
 	"github.com/countersign/countersign/identity/oidc"
 	"github.com/countersign/countersign/server/api"
@@ -83,7 +84,7 @@ func (s *Server) deleteIssuer(ctx context.Context, in *deleteNamedInput) (*struc
 
 func wireIssuer(e catalog.Entry[oidc.Issuer]) api.Issuer {
 	i := e.Value
-	return api.Issuer{
+	out := api.Issuer{
 		Name: e.Name,
 		IssuerRequest: api.IssuerRequest{
 			URL: i.URL, Audience: i.Audience, Kind: string(i.Kind), CABundle: i.CABundle, JWKSURL: i.JWKSURL,
@@ -91,5 +92,18 @@ func wireIssuer(e catalog.Entry[oidc.Issuer]) api.Issuer {
 			InsecureHTTP: i.InsecureHTTP, AllowPrivateAddress: i.AllowPrivateAddress,
 		},
 		Revision: e.Revision, CreatedAt: e.CreatedAt, UpdatedAt: e.UpdatedAt,
+	}
+	if i.Provenance != nil {
+		out.Provenance = new(wireProvenanceRules(*i.Provenance))
+	}
+	return out
+}
+
+func wireProvenanceRules(r provenance.Rules) api.ProvenanceRules {
+	return api.ProvenanceRules{
+		Source: r.Source, Ref: r.Ref, Commit: r.Commit, Workflow: r.Workflow, Invocation: r.Invocation,
+		Builder: r.Builder, BuildType: r.BuildType,
+		Links:    each(r.Links, func(l provenance.Link) api.ProvenanceLink { return api.ProvenanceLink(l) }),
+		Builders: each(r.Builders, func(b provenance.BuilderRule) api.BuilderRule { return api.BuilderRule(b) }),
 	}
 }

@@ -32,20 +32,26 @@ func (f *facts) buildkite(id identity.Identity, rules Rules, c *claimReader) {
 	f.internal = c.some("agent_id", "build_source", "organization_id", "pipeline_id", "runner_environment", "step_key")
 }
 
-// buildkiteRef is the tag, or else the branch. A standard subject says it too,
-// and must not say another; a build of a fork's branch has a colon in its name
-// and so no ref.
+// buildkiteRef is the ref in a standard subject, which must be that of the
+// branch or the tag; with a subject of another form it is the tag, or else the
+// branch. A build of a fork's branch has a colon in its name and so no ref.
 func (c *claimReader) buildkiteRef(subject string) string {
-	claim, prefix := "build_tag", "refs/tags/"
-	if c.may("build_tag") == "" {
-		claim, prefix = "build_branch", "refs/heads/"
+	branch, tag := "refs/heads/"+c.may("build_branch"), "refs/tags/"+c.may("build_tag")
+	ref := tag
+	if !isRef(tag) {
+		ref = branch
 	}
-	ref := prefix + c.need(claim)
+	if rest, standard := strings.CutPrefix(subject, "organization:"); standard {
+		pipeline, said, _ := strings.Cut(rest, ":ref:")
+		said, commit, _ := strings.Cut(said, ":commit:")
+		if pipeline != c.need("organization_slug")+":pipeline:"+c.need("pipeline_slug") || said != branch && said != tag ||
+			!strings.HasPrefix(commit, c.need("build_commit")+":") {
+			c.refuse("sub", "names another pipeline, ref or commit than the other claims")
+		}
+		ref = said
+	}
 	if !isRef(ref) {
-		c.refuse(claim, "is not a git ref of the pipeline's own repository")
-	}
-	if strings.HasPrefix(subject, "organization:") && !strings.Contains(subject, ":ref:"+ref+":commit:"+c.need("build_commit")+":") {
-		c.refuse("sub", "names another ref or commit than "+claim+" and build_commit")
+		c.refuse("build_branch", "is not a branch of the pipeline's own repository")
 	}
 	return ref
 }
@@ -64,7 +70,8 @@ func (f *facts) circleci(c *claimReader) {
 	f.repository = "https://" + strings.TrimPrefix(origin, "https://")
 	f.ref = c.ref(claim + "vcs-ref")
 	f.workflow = workflow{Ref: f.ref, Repository: f.repository, Pipeline: f.builder}
-	f.invocation = "https://app.circleci.com/workflow/" + c.word(claim+"workflow-id") + "/job/" + c.word(claim+"job-id")
+	f.invocation = "https://app.circleci.com//workflow/" + c.word(claim+"workflow-id") + "/job/" + c.word(claim+"job-id")
+	// The double slash is the certificate's.
 	f.internal = c.some(claim+"org-id", claim+"pipeline-id")
 }
 

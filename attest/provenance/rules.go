@@ -65,6 +65,27 @@ func (r Rules) IsZero() bool {
 		r.Invocation == "" && r.Builder == "" && r.BuildType == "" && len(r.Builders) == 0
 }
 
+// Tidy is nil when nothing is said, and else the rules without empty lists, so
+// that two ways to write the same rules are the same value.
+func (r Rules) Tidy() *Rules {
+	if r.IsZero() {
+		return nil
+	}
+	r.Links, r.Builders = slices.Clone(r.Links), slices.Clone(r.Builders)
+	if len(r.Links) == 0 {
+		r.Links = nil
+	}
+	if len(r.Builders) == 0 {
+		r.Builders = nil
+	}
+	for i := range r.Links {
+		if len(r.Links[i].Claims) == 0 {
+			r.Links[i].Claims = nil
+		}
+	}
+	return &r
+}
+
 // allowed are the fields of Rules that a kind of issuer may use. Nothing may
 // override what its tokens say.
 func allowed(kind string) []string {

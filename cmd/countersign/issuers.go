@@ -40,7 +40,7 @@ func (a *app) applyIssuerCommand() *cobra.Command {
 		Use:   "apply NAME",
 		Short: "Believe an issuer's tokens, or change how",
 		Long: "Takes the whole definition, from flags or from a YAML or JSON file (-f) with the\n" +
-			"fields of the API.",
+			"fields of the API. What is said of provenance is only in a file.",
 		Example: "  countersign issuers apply github --kind github \\\n" +
 			"    --issuer https://token.actions.githubusercontent.com --audience https://sign.example.com",
 		Args: exactArgs("NAME"),
@@ -72,7 +72,7 @@ func (a *app) applyIssuerCommand() *cobra.Command {
 	flags.StringVarP(&path, "file", "f", "", "file with the definition; - is standard input")
 	flags.StringVar(&request.URL, "issuer", "", "the iss of its tokens, byte for byte")
 	flags.StringVar(&request.Audience, "audience", "", "the aud that its tokens must have")
-	flags.StringVar(&request.Kind, "kind", "", "github, gitlab, kubernetes or generic")
+	flags.StringVar(&request.Kind, "kind", "", "github, gitlab, buildkite, circleci, kubernetes or generic")
 	flags.StringVar(&caFile, "ca-bundle", "", "PEM file of certificate authorities to believe instead of the system's")
 	flags.StringVar(&request.JWKSURL, "jwks-url", "", "where its keys are, instead of what its discovery document says")
 	flags.StringToStringVar(&request.ClaimsMapping, "claim", nil, "of the kind generic: OURS=THEIRS, a known name for one of its claims")

@@ -2,11 +2,13 @@ package oidc
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 
+	"github.com/countersign/countersign/attest/provenance"
 	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/internal/strictjson"
@@ -21,6 +23,10 @@ const (
 	GitHub Kind = "github"
 	// GitLab is GitLab CI/CD, on gitlab.com or self-managed.
 	GitLab Kind = "gitlab"
+	// Buildkite is the agents of Buildkite.
+	Buildkite Kind = "buildkite"
+	// CircleCI is the jobs of a CircleCI organization.
+	CircleCI Kind = "circleci"
 	// Kubernetes is a cluster's service account tokens.
 	Kubernetes Kind = "kubernetes"
 	// Generic is any other; ClaimsMapping gives its claims known names.
@@ -28,7 +34,7 @@ const (
 )
 
 // Kinds lists every kind.
-func Kinds() []Kind { return []Kind{GitHub, GitLab, Kubernetes, Generic} }
+func Kinds() []Kind { return []Kind{GitHub, GitLab, Buildkite, CircleCI, Kubernetes, Generic} }
 
 // Issuer says whose tokens are believed and how far. Only ParseIssuer makes a
 // checked one; it must not be changed.
@@ -57,6 +63,9 @@ type Issuer struct {
 	// OneTime lets a token authenticate one signing request only; its jti is
 	// kept until it expires.
 	OneTime bool `json:"oneTime,omitempty"`
+	// Provenance says what its tokens do not of where a build's source is, and
+	// how far its builders are trusted; nil is no rules.
+	Provenance *provenance.Rules `json:"provenance,omitempty"`
 	// InsecureHTTP lets URL and JWKSURL be http.
 	InsecureHTTP bool `json:"insecureHttp,omitempty"`
 	// AllowPrivateAddress lets the hosts have private or loopback addresses.
@@ -86,6 +95,9 @@ func ParseIssuer(name string, document []byte) (Issuer, error) {
 	if len(i.ClaimsMapping) == 0 {
 		i.ClaimsMapping = nil // an empty mapping and none are the same issuer
 	}
+	if i.Provenance != nil {
+		i.Provenance = i.Provenance.Tidy()
+	}
 	i.Name = name
 	return i, nil
 }
@@ -113,6 +125,9 @@ func (i Issuer) validate() error {
 		return fault("/caBundle", "has no PEM certificate")
 	}
 	if err := i.checkMapping(); err != nil {
+		return err
+	}
+	if err := i.checkProvenance(); err != nil {
 		return err
 	}
 	return i.checkRoles()
@@ -154,6 +169,17 @@ func (i Issuer) checkMapping() error {
 		}
 	}
 	return nil
+}
+
+func (i Issuer) checkProvenance() error {
+	if i.Provenance == nil {
+		return nil
+	}
+	err := i.Provenance.Validate(string(i.Kind))
+	if place, ok := errors.AsType[*strictjson.FieldError](err); ok {
+		return fault("/provenance"+place.Pointer, place.Problem)
+	}
+	return err
 }
 
 func (i Issuer) checkRoles() error {

@@ -22,6 +22,16 @@ func (i *Issuer) Kubernetes(overrides map[string]any) string {
 	return i.Token(over(KubernetesClaims(), overrides))
 }
 
+// Buildkite signs a token with the claims of a Buildkite job.
+func (i *Issuer) Buildkite(overrides map[string]any) string {
+	return i.Token(over(BuildkiteClaims(), overrides))
+}
+
+// CircleCI signs a token with the claims of a CircleCI job.
+func (i *Issuer) CircleCI(overrides map[string]any) string {
+	return i.Token(over(CircleCIClaims(), overrides))
+}
+
 // over lays overrides over claims, with the nil ones for Token to remove.
 func over(claims, overrides map[string]any) map[string]any {
 	maps.Copy(claims, overrides)
@@ -90,6 +100,45 @@ func GitLabClaims(url string) map[string]any {
 		"user_email":            "sample-user@acme.example",
 		"user_id":               "1",
 		"user_login":            "sample-user",
+	}
+}
+
+// BuildkiteClaims are those of a build of the main branch by the pipeline app.
+// https://buildkite.com/docs/agent/cli/reference/oidc
+func BuildkiteClaims() map[string]any {
+	return map[string]any{
+		"sub":                "organization:acme:pipeline:app:ref:refs/heads/main:commit:9f3182061f1e2cca4702c368cbc039b7dc9d4485:step:build",
+		"agent_id":           "0184990a-4782-42b5-afc1-16715b10b8ff",
+		"build_branch":       "main",
+		"build_commit":       "9f3182061f1e2cca4702c368cbc039b7dc9d4485",
+		"build_number":       17,
+		"build_source":       "webhook",
+		"job_id":             "0184990a-477b-4fa8-9968-496074483cee",
+		"organization_id":    "0184990a-4773-4b7e-9b0d-5f6d5c2a8d11",
+		"organization_slug":  "acme",
+		"pipeline_id":        "0184990a-4775-4d1c-8a6e-2b9a1d0f7c22",
+		"pipeline_slug":      "app",
+		"runner_environment": "buildkite-hosted",
+		"step_key":           "build",
+	}
+}
+
+// CircleCIClaims are those of a job of acme/app, as $CIRCLE_OIDC_TOKEN_V2 has
+// them. https://circleci.com/docs/guides/permissions-authentication/openid-connect-tokens/
+func CircleCIClaims() map[string]any {
+	return map[string]any{
+		"sub": "org/8f2a1c44-0e1b-4c3f-9f0e-6a1d2b3c4d5e/project/1b7e6f3a-5d2c-4e8b-9a70-0c1d2e3f4a5b/user/c0ffee00-1111-4222-8333-444455556666" +
+			"/vcs-origin/github.com/acme/app/vcs-ref/refs/heads/main",
+		"oidc.circleci.com/context-ids":            []string{"a74579f1-2e7d-451e-b009-5c082ad2729e"},
+		"oidc.circleci.com/job-id":                 "2c3d4e5f-6a7b-4c8d-9e0f-1a2b3c4d5e6f",
+		"oidc.circleci.com/org-id":                 "8f2a1c44-0e1b-4c3f-9f0e-6a1d2b3c4d5e",
+		"oidc.circleci.com/pipeline-definition-id": "7d6c5b4a-3f2e-4d1c-8b9a-0f1e2d3c4b5a",
+		"oidc.circleci.com/pipeline-id":            "5e4d3c2b-1a0f-4e9d-8c7b-6a5f4e3d2c1b",
+		"oidc.circleci.com/project-id":             "1b7e6f3a-5d2c-4e8b-9a70-0c1d2e3f4a5b",
+		"oidc.circleci.com/ssh-rerun":              false,
+		"oidc.circleci.com/vcs-origin":             "github.com/acme/app",
+		"oidc.circleci.com/vcs-ref":                "refs/heads/main",
+		"oidc.circleci.com/workflow-id":            "9a8b7c6d-5e4f-4a3b-8c2d-1e0f9a8b7c6d",
 	}
 }
 
