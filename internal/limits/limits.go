@@ -230,3 +230,21 @@ const (
 	// Provenance bounds the predicate, in bytes.
 	Provenance = 1 << 20
 )
+
+// Layouts.
+const (
+	// LayoutSteps, LayoutKeys and LayoutRules bound one in-toto layout;
+	// LayoutKeyBytes bounds one of its keys.
+	LayoutSteps    = 32
+	LayoutKeys     = 64
+	LayoutRules    = 256
+	LayoutKeyBytes = 4 << 10
+	// LayoutLinks bounds the links that are read in one judgement, and
+	// LayoutVerifications the signatures that are tried.
+	LayoutLinks         = 256
+	LayoutVerifications = 2048
+	// LayoutArtifacts bounds the materials and products of one link.
+	LayoutArtifacts = 4096
+	// LayoutChains bounds how many combinations of runs are tried.
+	LayoutChains = 16
+)
