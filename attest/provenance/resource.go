@@ -1,10 +1,12 @@
 package provenance
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"path"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -62,6 +64,9 @@ func (d resource) check() *strictjson.FieldError {
 	}
 	if d.DownloadLocation != "" && !isAbsolute(d.DownloadLocation) {
 		return &strictjson.FieldError{Pointer: "/downloadLocation", Problem: "is not a URI with a scheme"}
+	}
+	if _, err := base64.StdEncoding.DecodeString(d.Content); err != nil {
+		return &strictjson.FieldError{Pointer: "/content", Problem: "is not base64"}
 	}
 	if len(d.Digest) > limits.SubjectDigests {
 		return &strictjson.FieldError{Pointer: "/digest", Problem: fmt.Sprintf("must have at most %d digests", limits.SubjectDigests)}
@@ -153,16 +158,16 @@ func (d resource) commit() string {
 }
 
 // repositoryOf reduces a repository's URI to HOST/PATH and the ref behind it:
-// git+https, ssh, scp's form, a package URL, capital letters, a port, a trailing
-// slash and `.git` are all the same repository. Other URIs have none.
+// git+https, ssh, a package URL, capital letters, a port, slashes too many and
+// `.git` are all the same repository. Other URIs have none.
 func repositoryOf(uri string) (repository, ref string) {
 	s, err := url.PathUnescape(uri)
 	if err != nil {
 		s = uri
 	}
 	if rest, found := strings.CutPrefix(strings.ToLower(s), "pkg:"); found {
-		kind, name, _ := strings.Cut(rest, "/")
-		s = "https://" + map[string]string{"github": "github.com", "gitlab": "gitlab.com", "bitbucket": "bitbucket.org"}[kind] + "/" + name
+		kind, below, _ := strings.Cut(rest, "/")
+		s = "https://" + map[string]string{"github": "github.com", "gitlab": "gitlab.com", "bitbucket": "bitbucket.org"}[kind] + "/" + below
 	}
 	scheme, rest, found := strings.Cut(s, "://")
 	if !found {
@@ -170,20 +175,15 @@ func repositoryOf(uri string) (repository, ref string) {
 	}
 	rest, _, _ = strings.Cut(rest, "#")
 	rest, _, _ = strings.Cut(rest, "?")
-	host, path, _ := strings.Cut(rest, "/")
+	host, name, _ := strings.Cut(rest, "/")
 	if at := strings.LastIndex(host, "@"); at >= 0 {
 		host = host[at+1:]
 	}
-	if name, port, has := strings.Cut(host, ":"); has {
-		host = name
-		if strings.Trim(port, "0123456789") != "" { // ssh://git@host:path
-			path = port + "/" + path
-		}
-	}
-	path, ref, _ = strings.Cut(path, "@")
-	path = strings.TrimSuffix(strings.Trim(path, "/"), ".git")
-	if host == "" || path == "" || strings.EqualFold(scheme, "oci") || strings.EqualFold(scheme, "docker") {
+	host, _, _ = strings.Cut(host, ":")
+	name, ref, _ = strings.Cut(name, "@")
+	name = strings.TrimSuffix(strings.Trim(path.Clean("/"+name), "/"), ".git")
+	if host == "" || name == "" || strings.EqualFold(scheme, "oci") || strings.EqualFold(scheme, "docker") {
 		return "", ""
 	}
-	return strings.ToLower(host + "/" + path), ref
+	return strings.ToLower(host + "/" + name), ref
 }

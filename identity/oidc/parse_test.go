@@ -78,6 +78,9 @@ func TestIssuersThatAreRefused(t *testing.T) {
 		"keys over plain http":    {"/jwksUrl", "http://issuer.example/keys"},
 		"keys in a file":          {"/jwksUrl", "file:///etc/passwd"},
 		"a mapping for github":    {"/claimsMapping", map[string]string{"repository": "repo"}},
+		"a source for github":     {"/provenance/source", map[string]any{"source": "git+https://git.example/a/b"}},
+		"a builder of level 4":    {"/provenance/builders/0/maxLevel", map[string]any{"builders": []any{map[string]any{"builder": "https://x.example/**", "maxLevel": 4}}}},
+		"a rule's unknown field":  {"/provenance/level", map[string]any{"level": 3}},
 		"an administrator":        {"/roles/0", []string{"admin"}},
 		"security":                {"/roles/1", []string{"signer", "security"}},
 		"a role twice":            {"/roles/1", []string{"signer", "signer"}},
@@ -126,6 +129,8 @@ func FuzzParseIssuer(f *testing.F) {
 	f.Add([]byte(generic(`{"repository":"project.path"}`)))
 	f.Add([]byte(`{"url":"http://127.0.0.1:1/a/","audience":"a","kind":"kubernetes","insecureHttp":true,"allowPrivateAddress":true,"oneTime":true,"roles":["signer","verifier"],"jwksUrl":"http://10.0.0.1/openid/v1/jwks"}`))
 	f.Add([]byte(`{"url":"https://h","audience":"a","kind":"generic","roles":[],"claimsMapping":{}}`))
+	f.Add([]byte(`{"url":"https://h","audience":"a","kind":"buildkite","provenance":{"source":"git+https://h/a/{b}","links":[{"subject":"s*","claims":{},"source":"git+https://h/a"}],"builders":[]}}`))
+	f.Add([]byte(`{"url":"https://h","audience":"a","kind":"circleci","provenance":{"links":[],"builders":[]}}`))
 	f.Fuzz(func(t *testing.T, document []byte) {
 		i, err := oidc.ParseIssuer("fuzz", document)
 		if err != nil {
