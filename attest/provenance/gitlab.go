@@ -71,7 +71,7 @@ func (c *claimReader) gitlabRef() string {
 }
 
 // gitlabFork says whether the source may be a stranger's. Since 18.2.2 the
-// project_ claims of a merge request from a fork name the fork, and since 18.4
+// project_ claims of a merge request from a fork name the fork, and since 18.3
 // the job_project_ claims say where the job ran; before, both looked like the
 // target (https://gitlab.com/gitlab-org/gitlab/-/work_items/563038).
 func (c *claimReader) gitlabFork(project string) string {
