@@ -3,6 +3,7 @@ package authority_test
 import (
 	"crypto/elliptic"
 	"encoding/json"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -90,8 +91,11 @@ func TestProvenanceSaysWhatTheCertificateSays(t *testing.T) {
 		kind, token string
 		rules       provenance.Rules
 	}{
-		"GitHub":      {"github", issuer.GitHub(nil), provenance.Rules{}},
-		"GitHub tag":  {"github", issuer.GitHub(map[string]any{"ref": "refs/tags/a@1", "workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/a@1", "job_workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/a@1"}), provenance.Rules{}},
+		"GitHub":     {"github", issuer.GitHub(nil), provenance.Rules{}},
+		"GitHub tag": {"github", issuer.GitHub(map[string]any{"ref": "refs/tags/a@1", "workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/a@1", "job_workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/a@1"}), provenance.Rules{}},
+		"GitHub tag in another alphabet": {"github", issuer.GitHub(map[string]any{
+			"ref": "refs/tags/ü#1", "workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/ü#1", "job_workflow_ref": "acme/app/.github/workflows/release.yml@refs/tags/ü#1",
+		}), provenance.Rules{}},
 		"reusable":    {"github", issuer.GitHub(reused), provenance.Rules{}},
 		"self-hosted": {"github", issuer.GitHub(map[string]any{"runner_environment": "self-hosted"}), provenance.Rules{}},
 		"GitLab":      {"gitlab", issuer.GitLab(map[string]any{"runner_environment": "gitlab-hosted"}), provenance.Rules{}},
@@ -103,7 +107,13 @@ func TestProvenanceSaysWhatTheCertificateSays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, holder, extensions := w.job(t, issuer, c.kind, c.token, c.rules)
 			builder, selfHosted := strings.CutPrefix(s.RunDetails.Builder.ID, "self-hosted+")
-			if builder != holder.Subject || selfHosted != (extensions.RunnerEnvironment == "self-hosted") {
+			// The certificate's name is the builder as a URL, its signer URI the
+			// builder as it is.
+			name, err := url.Parse(builder)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if name.String() != holder.Subject || selfHosted != (extensions.RunnerEnvironment == "self-hosted") {
 				t.Errorf("builder %s, certificate of %s on %s", s.RunDetails.Builder.ID, holder.Subject, extensions.RunnerEnvironment)
 			}
 			if extensions.BuildSignerURI != "" && extensions.BuildSignerURI != builder {
