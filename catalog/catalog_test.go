@@ -245,6 +245,35 @@ func TestIssuersByURL(t *testing.T) {
 	}
 }
 
+// TestProvenanceRules: an issuer's rules are found by its URL; one without has
+// none, and one that is not configured is not known.
+func TestProvenanceRules(t *testing.T) {
+	f, ctx := open(t), t.Context()
+	for name, document := range map[string]string{
+		"plain": issuer,
+		"linked": `{"url":"https://cluster.example","audience":"a","kind":"kubernetes","provenance":
+			{"source":"git+https://git.example/{kubernetes.io.namespace}/app","builders":[{"builder":"https://cluster.example/**","maxLevel":2}]}}`,
+	} {
+		d, err := f.DraftIssuer(name, []byte(document))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.IssuerObjects().Put(ctx, d, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rules, err := f.ProvenanceRules(ctx, "https://cluster.example")
+	if err != nil || rules.Source == "" || len(rules.Builders) != 1 || rules.Builders[0].MaxLevel != 2 {
+		t.Errorf("%+v, %v", rules, err)
+	}
+	if rules, err := f.ProvenanceRules(ctx, "https://issuer.example"); err != nil || !rules.IsZero() {
+		t.Errorf("%+v, %v", rules, err)
+	}
+	if _, err := f.ProvenanceRules(ctx, "https://issuer.example/"); !errors.Is(err, oidc.ErrUnknownIssuer) {
+		t.Errorf("unknown: %v", err)
+	}
+}
+
 // TestBrokenIssuerStopsTheKind: with an issuer that cannot be read, no token is
 // believed.
 func TestBrokenIssuerStopsTheKind(t *testing.T) {
