@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/countersign/countersign/internal/testissuer"
 	"github.com/countersign/countersign/server/api"
@@ -62,6 +63,16 @@ func TestWorkflowSigns(t *testing.T) {
 			(*testissuer.Issuer).GitLab, "",
 			map[string]string{"project_path": "acme/app", "ref_protected": "true"},
 			map[string]any{"ref_protected": "false"},
+		},
+		"buildkite": {
+			(*testissuer.Issuer).Buildkite, "organization:acme:pipeline:app:ref:refs/heads/main:*",
+			map[string]string{"organization_slug": "acme", "build_branch": "main"},
+			map[string]any{"organization_slug": "mallory"},
+		},
+		"circleci": {
+			(*testissuer.Issuer).CircleCI, "org/8f2a1c44-0e1b-4c3f-9f0e-6a1d2b3c4d5e/**",
+			map[string]string{"oidc.circleci.com/vcs-origin": "github.com/acme/app", "oidc.circleci.com/ssh-rerun": "false"},
+			map[string]any{"oidc.circleci.com/ssh-rerun": true},
 		},
 		"kubernetes": {
 			(*testissuer.Issuer).Kubernetes, "system:serviceaccount:ci:builder",
@@ -205,6 +216,38 @@ func TestIssuerThatMisleads(t *testing.T) {
 	}
 }
 
+// TestIssuerKeepsProvenanceRules: what is said of provenance is kept, shown as
+// it was said, and gone when it is said no more.
+func TestIssuerKeepsProvenanceRules(t *testing.T) {
+	h := open(t)
+	ctx := t.Context()
+	rules := &api.ProvenanceRules{
+		Source: "git+https://git.example/{kubernetes.io.namespace}/app",
+		Links: []api.ProvenanceLink{
+			{Subject: "system:serviceaccount:ci:*", Source: "git+https://git.example/acme/ci", Builder: "https://builders.example/ci"},
+			{Claims: map[string]string{"kubernetes.io.namespace": "shop"}, Source: "git+https://git.example/acme/shop"},
+		},
+		Builder:   "https://builders.example/{kubernetes.io.namespace}",
+		BuildType: "https://builders.example/buildtypes/tekton/v1",
+		Builders:  []api.BuilderRule{{Builder: "https://builders.example/*", MaxLevel: 2}, {Builder: "https://builders.example/**"}},
+	}
+	h.believe("ci", "kubernetes", func(r *api.IssuerRequest) { r.Provenance = rules })
+	kept, err := h.admin.Issuer(ctx, "ci")
+	h.must(err)
+	if diff := cmp.Diff(rules, kept.Provenance); diff != "" {
+		t.Error(diff)
+	}
+	replaced := kept.IssuerRequest
+	replaced.Provenance = &api.ProvenanceRules{}
+	_, err = h.admin.PutIssuer(ctx, "ci", replaced, api.PutOptions{Revision: kept.Revision})
+	h.must(err)
+	kept, err = h.admin.Issuer(ctx, "ci")
+	h.must(err)
+	if kept.Provenance != nil {
+		t.Errorf("%+v", kept.Provenance)
+	}
+}
+
 // TestTokenForOneUse: a replayed jti signs nothing; a repetition of the same
 // call under its Idempotency-Key has the same answer.
 func TestTokenForOneUse(t *testing.T) {
@@ -258,6 +301,12 @@ func TestIssuersAreManaged(t *testing.T) {
 		"body.audience":      func(r *api.IssuerRequest) { r.Audience = "a b" },
 		"body.claimsMapping": func(r *api.IssuerRequest) { r.ClaimsMapping = map[string]string{"a": "b"} },
 		"body.caBundle":      func(r *api.IssuerRequest) { r.CABundle = "nothing" },
+		"body.provenance.source": func(r *api.IssuerRequest) {
+			r.Provenance = &api.ProvenanceRules{Source: "git+https://git.example/acme/app"}
+		},
+		"body.provenance.builders[0].maxLevel": func(r *api.IssuerRequest) {
+			r.Provenance = &api.ProvenanceRules{Builders: []api.BuilderRule{{Builder: "https://github.com/acme/**", MaxLevel: 4}}}
+		},
 	} {
 		bad := kept.IssuerRequest
 		change(&bad)
