@@ -129,9 +129,21 @@ func TestRulesDisallowOddNames(t *testing.T) {
 		name, pattern string
 		want          bool // the rule DISALLOW pattern lets name pass
 	}{
-		{"foo", "foo", false}, {"dir/../foo", "foo", false}, {"./foo", "foo", false}, {"dir//../foo", "foo", false}, {"bar", "foo", true},
-		{"dir/foo", "*", false}, {"dir/foo", "dir/*", false}, {"dir/sub/foo", "dir/*", false}, {"other/../dir/foo", "dir/*", false},
-		{"b", "[!a]", false}, {"a", "[!a]", true}, {"b", "[^a]", true}, {"a", "[^a]", false}, {"^", "[^a]", false}, {"^", "[!a]", false},
+		{"foo", "foo", false},
+		{"dir/../foo", "foo", false},
+		{"./foo", "foo", false},
+		{"dir//../foo", "foo", false},
+		{"bar", "foo", true},
+		{"dir/foo", "*", false},
+		{"dir/foo", "dir/*", false},
+		{"dir/sub/foo", "dir/*", false},
+		{"other/../dir/foo", "dir/*", false},
+		{"b", "[!a]", false},
+		{"a", "[!a]", true},
+		{"b", "[^a]", true},
+		{"a", "[^a]", false},
+		{"^", "[^a]", false},
+		{"^", "[!a]", false},
 	} {
 		owner, k := newECDSA(t), newECDSA(t)
 		l := in_toto.Layout{
