@@ -43,8 +43,9 @@ const (
 	// Manifest bounds one manifest or index; the distribution specification
 	// asks registries to accept 4 MiB.
 	Manifest = 4 << 20
-	// Bundle bounds one stored bundle or envelope.
-	Bundle = 4 << 20
+	// Bundle bounds one stored bundle or envelope: a predicate of the largest
+	// size in base64, and its signature and proofs.
+	Bundle = 12 << 20
 	// ReferrersPage bounds one page of the referrers API.
 	ReferrersPage = 4 << 20
 	// ReferrersPages bounds how many pages are followed.
@@ -65,7 +66,7 @@ const (
 	Blob = 4 << 20
 	// AttachmentBytes bounds the sum of what is fetched as attachments of one
 	// subject.
-	AttachmentBytes = 32 << 20
+	AttachmentBytes = 64 << 20
 	// LegacySignatures bounds the layers of one .sig manifest; stock readers
 	// refuse more.
 	LegacySignatures = 1000
@@ -247,4 +248,16 @@ const (
 	LayoutArtifacts = 4096
 	// LayoutChains bounds how many combinations of runs are tried.
 	LayoutChains = 16
+)
+
+// Attestations.
+const (
+	// AttestationBody bounds the body of a request that carries a predicate.
+	AttestationBody = Predicate + 256<<10
+	// AttestedBytes bounds the predicates that one operation signs: one for
+	// each manifest and format. The answer holds them in base64.
+	AttestedBytes = 32 << 20
+	// PredicatesInHand bounds the predicates of all operations that run at the
+	// same time; each takes many times its size in memory.
+	PredicatesInHand = 32 << 20
 )
