@@ -20,7 +20,8 @@ import (
 
 const kindHashedRekord = "hashedrekord"
 
-// KindDSSE is Rekor v1's entry of an envelope. It is read, never written.
+// KindDSSE is Rekor v1's entry of an envelope. It is written for cosign's .att
+// tags only, which know no other kind for an envelope.
 const KindDSSE = "dsse"
 
 // ErrBody is wrapped by every error of ParseBody.
@@ -162,13 +163,15 @@ type bodyDSSE struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Spec       struct {
-		EnvelopeHash hashV001Document `json:"envelopeHash"`
-		PayloadHash  hashV001Document `json:"payloadHash"`
-		Signatures   []struct {
-			Signature string `json:"signature"`
-			Verifier  string `json:"verifier"`
-		} `json:"signatures"`
+		EnvelopeHash hashV001Document    `json:"envelopeHash"`
+		PayloadHash  hashV001Document    `json:"payloadHash"`
+		Signatures   []signatureDocument `json:"signatures"`
 	} `json:"spec"`
+}
+
+type signatureDocument struct {
+	Signature string `json:"signature"`
+	Verifier  string `json:"verifier"`
 }
 
 type hashV001Document struct {

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
 	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	rekorv2 "github.com/sigstore/rekor-tiles/v2/pkg/generated/protobuf"
 	"github.com/sigstore/rekor-tiles/v2/pkg/types/hashedrekord"
@@ -386,6 +387,40 @@ func TestTileWidth(t *testing.T) {
 	} {
 		if got := test.tile.WidthAt(test.size); got != test.want {
 			t.Errorf("%+v at %d: %d, want %d", test.tile, test.size, got, test.want)
+		}
+	}
+}
+
+// TestDSSEV001: the entry of an envelope parses back to its payload's digest,
+// signature and key, for every key that the legacy format knows.
+func TestDSSEV001(t *testing.T) {
+	payload := []byte(`{"_type":"https://in-toto.io/Statement/v1"}`)
+	const payloadType = "application/vnd.in-toto+json"
+	message := dsse.PAE(payloadType, payload)
+	for name, key := range keysOfEveryType(t) {
+		e := tlog.Envelope{Document: []byte("the envelope"), PayloadType: payloadType, Payload: payload, Signature: signLegacy(t, key, message)}
+		raw, err := tlog.DSSEV001(key.Public(), e)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		body, err := tlog.ParseBody(raw)
+		digest := sha256.Sum256(payload)
+		if err != nil || body.Kind != tlog.KindDSSE || body.Version != "0.0.1" || !bytes.Equal(body.Digest, digest[:]) ||
+			!bytes.Equal(body.Signature, e.Signature) || !sameKey(body.PublicKey, key.Public()) {
+			t.Errorf("%s: %+v, %v", name, body, err)
+		}
+		envelope := sha256.Sum256(e.Document)
+		if !bytes.Contains(raw, []byte(`"envelopeHash":{"algorithm":"sha256","value":"`+hex.EncodeToString(envelope[:])+`"}`)) {
+			t.Errorf("%s: %s", name, raw)
+		}
+		for change, broken := range map[string]tlog.Envelope{
+			"payload":   {Document: e.Document, PayloadType: payloadType, Payload: []byte("{}"), Signature: e.Signature},
+			"type":      {Document: e.Document, PayloadType: "text/plain", Payload: payload, Signature: e.Signature},
+			"signature": {Document: e.Document, PayloadType: payloadType, Payload: payload, Signature: []byte("sig")},
+		} {
+			if _, err := tlog.DSSEV001(key.Public(), broken); !errors.Is(err, tlog.ErrSignature) {
+				t.Errorf("%s: another %s: %v", name, change, err)
+			}
 		}
 	}
 }
