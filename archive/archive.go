@@ -31,6 +31,8 @@ const (
 	FormatBundle = "bundle"
 	// FormatLegacy is a simple signing payload with cosign's annotations.
 	FormatLegacy = "legacy"
+	// FormatLegacyAttestation is a DSSE envelope with cosign's annotations.
+	FormatLegacyAttestation = "legacy-attestation"
 )
 
 // ErrItem is an item or decision that cannot be kept; the error says why.
@@ -75,9 +77,9 @@ type Item struct {
 	Digest attest.Digest
 	// Repository is host/repository, without tag or digest.
 	Repository string
-	// Format is FormatBundle or FormatLegacy.
+	// Format is FormatBundle, FormatLegacy or FormatLegacyAttestation.
 	Format string
-	// PredicateType is empty for plain signatures.
+	// PredicateType is of every attestation, and empty for plain signatures.
 	PredicateType string
 	// KeyID and Signer name who signed, as the maker of the item knew it.
 	KeyID  string
@@ -88,13 +90,14 @@ type Item struct {
 	Operation string
 	// Bundle is the v0.3 JSON of FormatBundle, byte for byte.
 	Bundle []byte
-	// Legacy is the content of FormatLegacy.
+	// Legacy is the content of FormatLegacy and FormatLegacyAttestation.
 	Legacy *Legacy
 	// CreatedAt zero lets Keep fill it.
 	CreatedAt time.Time
 }
 
-// Legacy is a cosign `.sig` layer: its bytes and its annotations.
+// Legacy is a layer of cosign's `.sig` or `.att` tag: its bytes and its
+// annotations.
 type Legacy struct {
 	Payload     []byte            `json:"payload"`
 	Annotations map[string]string `json:"annotations"`
@@ -137,7 +140,7 @@ func (i Item) content() ([]byte, error) {
 		return nil, fmt.Errorf("%w: no digest or repository", ErrItem)
 	}
 	bundle := i.Format == FormatBundle && len(i.Bundle) > 0 && i.Legacy == nil
-	legacy := i.Format == FormatLegacy && i.Legacy != nil && len(i.Bundle) == 0
+	legacy := (i.Format == FormatLegacy || i.Format == FormatLegacyAttestation) && i.Legacy != nil && len(i.Bundle) == 0
 	if !bundle && !legacy {
 		return nil, fmt.Errorf("%w: the content is not of format %q", ErrItem, i.Format)
 	}

@@ -319,3 +319,55 @@ func TestAttachWhereBlobsRedirect(t *testing.T) {
 		t.Errorf("%d connections, %q", s.connections.Load(), h.seen())
 	}
 }
+
+// TestAttachLegacyAttestation: envelopes go under the .att tag in cosign's
+// layout, once each, beside one another and apart from the signatures.
+func TestAttachLegacyAttestation(t *testing.T) {
+	eachRegistry(t, func(t *testing.T, host string, _ *traced) {
+		c := client(rules(plainRule(host)))
+		subject := pushImage(t, c, host, "team/app", "v1")
+		for _, envelope := range []string{`{"a":1}`, `{"a":2}`, `{"a":1}`} {
+			annotations := map[string]string{"predicateType": "https://example.com/t/v1"}
+			if _, err := c.AttachLegacyAttestation(t.Context(), subject.Reference, []byte(envelope), annotations); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tag := "sha256-" + subject.Digest.Hex() + ".att"
+		m, err := c.Resolve(t.Context(), parse(t, host+"/team/app:"+tag))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var image v1.Manifest
+		mustUnmarshal(t, m.Raw, &image)
+		if len(image.Layers) != 2 {
+			t.Fatalf("%d layers", len(image.Layers))
+		}
+		for i, layer := range image.Layers {
+			want := map[string]string{"predicateType": "https://example.com/t/v1", signatureKey: ""}
+			if diff := cmp.Diff(want, layer.Annotations); diff != "" || layer.MediaType != "application/vnd.dsse.envelope.v1+json" {
+				t.Errorf("layer %d of %s: %s", i, layer.MediaType, diff)
+			}
+		}
+		if _, err := c.Resolve(t.Context(), parse(t, host+"/team/app:sha256-"+subject.Digest.Hex()+".sig")); !errors.Is(err, registry.ErrNotFound) {
+			t.Errorf("a .sig tag: %v", err)
+		}
+		for name, call := range map[string]func() error{
+			"empty": func() error {
+				_, err := c.AttachLegacyAttestation(t.Context(), subject.Reference, nil, nil)
+				return err
+			},
+			"too large": func() error {
+				_, err := c.AttachLegacyAttestation(t.Context(), subject.Reference, make([]byte, limits.Bundle+1), nil)
+				return err
+			},
+			"with a signature annotation": func() error {
+				_, err := c.AttachLegacyAttestation(t.Context(), subject.Reference, []byte("{}"), map[string]string{signatureKey: "c2ln"})
+				return err
+			},
+		} {
+			if err := call(); !errors.Is(err, registry.ErrAttachment) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}

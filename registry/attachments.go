@@ -21,6 +21,9 @@ import (
 const (
 	FormatBundle = "bundle"
 	FormatLegacy = "legacy"
+	// FormatLegacyAttestation is a layer of cosign's .att tag: its payload is a
+	// DSSE envelope.
+	FormatLegacyAttestation = "legacy-attestation"
 )
 
 // How an attachment was found.
@@ -74,6 +77,8 @@ const (
 	bundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
 	emptyMediaType  = "application/vnd.oci.empty.v1+json"
 	legacySuffix    = ".sig"
+
+	attestationSuffix = ".att"
 )
 
 // Attachments reads the bundles and legacy signatures that the registry keeps
