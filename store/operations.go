@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 )
 
 // operations implements Operations.
@@ -11,6 +12,18 @@ type operations struct{ db *DB }
 
 const operationColumns = `SELECT id, kind, scope, idempotency_key, request_hash, state, repository, digest,
 	signer, predicate_type, body, result, created_at, updated_at FROM operations`
+
+// operationColumnsOf leaves out what a filter does not want.
+func operationColumnsOf(filter OperationFilter) string {
+	columns := operationColumns
+	if filter.WithoutBody {
+		columns = strings.Replace(columns, " body,", " NULL,", 1)
+	}
+	if filter.WithoutResult {
+		columns = strings.Replace(columns, " result,", " NULL,", 1)
+	}
+	return columns
+}
 
 func scanOperation(row scanner) (Operation, error) {
 	var o Operation
@@ -103,7 +116,7 @@ func (o operations) List(ctx context.Context, filter OperationFilter, page Page)
 	if before != "" {
 		w.add("id", "<", before)
 	}
-	query, args := w.list(operationColumns, "id DESC", page.size()+1)
+	query, args := w.list(operationColumnsOf(filter), "id DESC", page.size()+1)
 	rows, err := collect(ctx, o.db.read(), scanOperation, query, args...)
 	if err != nil {
 		return nil, "", o.db.mapError(ctx, "listing operations", err)

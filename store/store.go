@@ -137,6 +137,10 @@ type OperationFilter struct {
 	Digest        string
 	Signer        string
 	PredicateType string
+	// WithoutBody and WithoutResult leave those two out of what is read: with
+	// attestations they are large.
+	WithoutBody   bool
+	WithoutResult bool
 }
 
 // Operations keeps signing sequences.

@@ -138,6 +138,27 @@ func operationFilters(t *testing.T, db *store.DB) {
 	}
 }
 
+// operationColumns: a list may leave the large columns out.
+func operationColumns(t *testing.T, db *store.DB) {
+	ctx, o := context.Background(), db.Operations()
+	op := operation(1)
+	op.Result = []byte("result")
+	_, _, err := o.Begin(ctx, op)
+	noError(t, err)
+	for _, without := range [][2]bool{{}, {true, false}, {false, true}, {true, true}} {
+		list, _, err := o.List(ctx, store.OperationFilter{WithoutBody: without[0], WithoutResult: without[1]}, store.Page{})
+		noError(t, err)
+		want := op
+		if without[0] {
+			want.Body = nil
+		}
+		if without[1] {
+			want.Result = nil
+		}
+		wantEqual(t, list, []store.Operation{want})
+	}
+}
+
 func ids(numbers []int) []string {
 	var s []string
 	for _, n := range numbers {

@@ -33,6 +33,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		"operations/idempotency":   operationIdempotency,
 		"operations/one beginner":  operationOneBeginner,
 		"operations/filters":       operationFilters,
+		"operations/columns":       operationColumns,
 		"operations/stable cursor": operationStableCursor,
 		"bundles":                  bundleLaws,
 		"decisions":                decisionLaws,
