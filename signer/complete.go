@@ -119,8 +119,12 @@ func (s *Signer) commit(ctx context.Context, w *work) error {
 		return err
 	}
 	w.begin(StepTimestamp)
-	if err := w.eachTarget(ctx, func(ctx context.Context, _ int, t *target) (err error) {
-		if t.Timestamp, err = s.cfg.Timestamper.Stamp(ctx, t.Signature); err != nil {
+	if err := w.eachTarget(ctx, func(ctx context.Context, _ int, t *target) error {
+		stamped, err := w.stamped(t)
+		if err != nil {
+			return err
+		}
+		if t.Timestamp, err = s.cfg.Timestamper.Stamp(ctx, stamped); err != nil {
 			return fmt.Errorf("%w: %w", ErrTimestamp, err)
 		}
 		return nil
@@ -129,7 +133,7 @@ func (s *Signer) commit(ctx context.Context, w *work) error {
 	}
 	w.begin(StepBundle)
 	for i := range w.doc.Targets {
-		if err := s.assemble(&w.doc, &w.doc.Targets[i], entries[i]); err != nil {
+		if err := s.assemble(w, &w.doc.Targets[i], entries[i]); err != nil {
 			return fmt.Errorf("%w: assembling: %w", ErrInternal, err)
 		}
 	}
@@ -152,27 +156,23 @@ func (w *work) eachTarget(ctx context.Context, do func(context.Context, int, *ta
 	return group.Wait()
 }
 
-func (s *Signer) assemble(d *document, t *target, entry *rekorpb.TransparencyLogEntry) (err error) {
+func (s *Signer) assemble(w *work, t *target, entry *rekorpb.TransparencyLogEntry) (err error) {
 	if t.Entry, err = tlog.MarshalEntry(entry); err != nil {
 		return err
 	}
-	if t.Format == FormatLegacy {
-		t.Annotations, err = s.legacyAnnotations(d, t, entry)
-		return err
-	}
-	in := attest.NewBundleInput{
-		PayloadType: attest.PayloadTypeInToto, Payload: t.Payload, Signature: t.Signature,
-		Certificate: d.Certificate, Entry: entry, Timestamp: t.Timestamp,
-	}
-	if d.Certificate == nil {
-		spki, err := hex.DecodeString(d.KeyID)
-		if err != nil {
-			return err
+	t.LogID, t.LogIndex = hex.EncodeToString(entry.GetLogId().GetKeyId()), entry.GetLogIndex()
+	switch {
+	case t.Format == FormatLegacy:
+		t.Annotations, err = s.legacyAnnotations(&w.doc, t, entry)
+		if err == nil && w.attests() {
+			w.forAttestation(t.Annotations)
 		}
-		// Stock signers write the standard base64 of the public key's SHA-256.
-		in.KeyHint = base64.StdEncoding.EncodeToString(spki)
+	case w.attests():
+		t.Assembled = true
+		_, err = w.bundle(t)
+	default:
+		t.Bundle, err = w.assembleBundle(t, entry)
 	}
-	t.Bundle, err = attest.NewBundle(in)
 	return err
 }
 
@@ -233,10 +233,14 @@ func (s *Signer) check(ctx context.Context, w *work) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrInternal, err)
 		}
-		err = s.cfg.Checker.CheckFresh(ctx, Fresh{
-			Digest: digest, Format: t.Format, Bundle: t.Bundle,
-			Payload: t.Payload, Annotations: t.Annotations, Public: public, Certificate: w.doc.Certificate,
-		})
+		fresh := Fresh{
+			Digest: digest, Format: t.Format, PredicateType: w.op.PredicateType,
+			Annotations: t.Annotations, Public: public, Certificate: w.doc.Certificate,
+		}
+		if fresh.Bundle, fresh.Payload, err = w.content(t); err != nil {
+			return err
+		}
+		err = s.cfg.Checker.CheckFresh(ctx, fresh)
 		if err != nil && ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -154,6 +154,12 @@ func (r faultyRegistry) AttachLegacy(ctx context.Context, ref registry.Reference
 	})
 }
 
+func (r faultyRegistry) AttachLegacyAttestation(ctx context.Context, ref registry.Reference, envelope []byte, annotations map[string]string) (attest.Digest, error) {
+	return call(ctx, r.in, "attach attestation", func() (attest.Digest, error) {
+		return r.Registry.AttachLegacyAttestation(ctx, ref, envelope, annotations)
+	})
+}
+
 type faultyRules struct {
 	signer.Rules
 	in *injector

@@ -15,6 +15,8 @@ import (
 type flight struct {
 	id   string
 	hash []byte
+	// predicate is how many bytes of predicate the work has in hand.
+	predicate int
 	// interrupt ends the work's context.
 	interrupt context.CancelFunc
 	// accepted is closed when the operation is durably kept, or after done.
@@ -108,11 +110,16 @@ func (s *Signer) claim(f *flight, key retryKey) (holder *flight, err error) {
 	if other := s.byID[f.id]; other != nil {
 		return other, nil
 	}
+	// A predicate that is larger than all may have together runs alone.
+	if f.predicate > 0 && s.predicates > 0 && s.predicates+f.predicate > limits.PredicatesInHand {
+		return nil, ErrBusy
+	}
 	select {
 	case s.slots <- struct{}{}:
 	default:
 		return nil, ErrBusy
 	}
+	s.predicates += f.predicate
 	s.wg.Add(1)
 	s.byID[f.id] = f
 	if key.key != "" {
@@ -128,6 +135,7 @@ func (s *Signer) release(f *flight, key retryKey) {
 	if key.key != "" {
 		delete(s.byRetry, key)
 	}
+	s.predicates -= f.predicate
 	<-s.slots
 	s.wg.Done()
 }

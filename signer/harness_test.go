@@ -243,7 +243,13 @@ func (s *site) config() signer.Config {
 }
 
 func (w *world) checkFresh(ctx context.Context, f signer.Fresh) error {
-	fresh := verifier.Fresh{Digest: f.Digest, Format: f.Format, Bundle: f.Bundle, Public: f.Public, Certificate: f.Certificate}
+	fresh := verifier.Fresh{
+		Digest: f.Digest, Format: f.Format, PredicateType: f.PredicateType, Bundle: f.Bundle,
+		Public: f.Public, Certificate: f.Certificate,
+	}
+	if f.Format == signer.FormatLegacy && f.PredicateType != "" {
+		fresh.Format = registry.FormatLegacyAttestation
+	}
 	if f.Format == signer.FormatLegacy {
 		fresh.Legacy = &registry.Legacy{Payload: f.Payload, Annotations: f.Annotations}
 	}

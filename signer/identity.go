@@ -17,8 +17,6 @@ import (
 
 	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/identity"
-	"github.com/countersign/countersign/keys"
-	"github.com/countersign/countersign/tlog"
 )
 
 // identityAge is how long after a caller proved who it is a certificate may be
@@ -64,7 +62,7 @@ func (s *Signer) sealIdentity(ctx context.Context, w *work) error {
 		return err
 	}
 	for i := range w.doc.Targets {
-		if err := w.doc.Targets[i].signWith(key, cert); err != nil {
+		if err := w.signWith(&w.doc.Targets[i], key, cert); err != nil {
 			return err
 		}
 	}
@@ -94,25 +92,17 @@ func (s *Signer) checkIssued(leaf []byte, caller identity.Identity, public crypt
 }
 
 // signWith signs one target and makes its log entry, which names the
-// certificate. Making the entry verifies the signature.
-func (t *target) signWith(key *ecdsa.PrivateKey, cert *x509.Certificate) error {
-	digest := sha256.Sum256(t.message())
-	signature, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
+// certificate.
+func (w *work) signWith(t *target, key *ecdsa.PrivateKey, cert *x509.Certificate) error {
+	message, err := w.message(t)
 	if err != nil {
+		return err
+	}
+	digest := sha256.Sum256(message)
+	if t.Signature, err = key.Sign(rand.Reader, digest[:], crypto.SHA256); err != nil {
 		return fmt.Errorf("%w: %w", ErrSign, err)
 	}
-	if err := keys.Verify(cert.PublicKey, form(t.Format), t.message(), signature); err != nil {
-		return fmt.Errorf("%w: %w", ErrSign, err)
-	}
-	entry := tlog.HashedRekordV002Certificate
-	if t.Format == FormatLegacy {
-		entry = tlog.HashedRekordV001Certificate
-	}
-	if t.LogBody, err = entry(cert, t.message(), signature); err != nil {
-		return fmt.Errorf("%w: making the log entry: %w", ErrSign, err)
-	}
-	t.Signature = signature
-	return nil
+	return w.record(t, cert.PublicKey, cert)
 }
 
 // checkCertificate wants the certificate to be good at a time: when it is not

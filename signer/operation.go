@@ -42,9 +42,9 @@ const (
 
 // Operation is one signing sequence as callers see it.
 type Operation struct {
-	// ID is a UUIDv7, also the id of the signature it makes.
+	// ID is a UUIDv7, also the id of the signature or attestation it makes.
 	ID string `json:"id"`
-	// Kind is "signature".
+	// Kind is "signature" or "attestation".
 	Kind string `json:"kind"`
 	// State is pending, running, done or failed. A failed operation runs
 	// again when its request is repeated with the same idempotency key.
@@ -131,7 +131,9 @@ type target struct {
 	Digest   string `json:"digest"`
 	Platform string `json:"platform,omitempty"`
 	Format   string `json:"format"`
-	// Payload is the statement or the simple signing document.
+	// Payload is the statement or the simple signing document. That of an
+	// attestation is not kept: it is made of the request's predicate, which the
+	// document holds once for all targets.
 	Payload   []byte `json:"payload,omitempty"`
 	Signature []byte `json:"signature,omitempty"`
 	// LogBody is the log entry's body: appending it again finds the first.
@@ -139,14 +141,26 @@ type target struct {
 	// Entry is the log entry as protojson.
 	Entry     json.RawMessage `json:"entry,omitempty"`
 	Timestamp []byte          `json:"timestamp,omitempty"`
-	// Bundle, or Annotations for the legacy format, is what is attached.
+	// Bundle, or Annotations for the legacy format, is what is attached. The
+	// bundle of an attestation is not kept: it is a function of its payload,
+	// signature, entry and timestamp.
 	Bundle      json.RawMessage   `json:"bundle,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
+	// Assembled says that everything that is attached is known.
+	Assembled bool `json:"assembled,omitempty"`
 	// Referrer is the digest of the manifest it was attached in.
 	Referrer string `json:"referrer,omitempty"`
+	// LogID and LogIndex are where it is logged.
+	LogID    string `json:"logId,omitempty"`
+	LogIndex int64  `json:"logIndex,omitempty"`
+
+	// made remembers the bundle or envelope of an attestation.
+	made []byte
 }
 
-func (t *target) assembled() bool { return len(t.Bundle) > 0 || len(t.Annotations) > 0 }
+func (t *target) assembled() bool {
+	return len(t.Bundle) > 0 || len(t.Annotations) > 0 || t.Assembled
+}
 
 // signed reports whether the operation is beyond the point where its bytes
 // are fixed.
@@ -201,9 +215,13 @@ func (d *document) unseal() {
 func (d *document) strip() {
 	d.Caller.Claims, d.Caller.Roles = nil, nil
 	d.Chain = nil
+	d.Request.Predicate = nil
 	for i := range d.Targets {
 		t := &d.Targets[i]
-		*t = target{ID: t.ID, Digest: t.Digest, Platform: t.Platform, Format: t.Format, Referrer: t.Referrer}
+		*t = target{
+			ID: t.ID, Digest: t.Digest, Platform: t.Platform, Format: t.Format, Referrer: t.Referrer,
+			LogID: t.LogID, LogIndex: t.LogIndex,
+		}
 	}
 }
 

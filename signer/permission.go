@@ -10,8 +10,16 @@ import (
 	"github.com/countersign/countersign/registry"
 )
 
-// actionCreate is the journal's word for making a signature.
-const actionCreate = "signature.create"
+// journalled is the journal's word for an action.
+func journalled(action policy.Action) string {
+	switch action {
+	case policy.ActionAttest:
+		return "attestation.create"
+	case policy.ActionProvenance:
+		return "provenance.create"
+	}
+	return "signature.create"
+}
 
 // permit decides whether the caller may sign this repository with this key,
 // and journals the decision before it returns. Nothing is contacted and no key
@@ -50,9 +58,14 @@ func (s *Signer) decide(ctx context.Context, w *work) (grant string, err error) 
 	if err != nil {
 		return "", fmt.Errorf("%w: reading grants: %w", ErrStore, err)
 	}
-	permission := policy.Permit(grants, w.doc.identity(), policy.Ask{
+	ask := policy.Ask{
 		Action: policy.ActionSign, Repository: w.reference.Name(), Key: w.doc.Request.Key,
-	})
+		PredicateType: w.op.PredicateType,
+	}
+	if w.doc.Request.Action != "" {
+		ask.Action = w.doc.Request.Action
+	}
+	permission := policy.Permit(grants, w.doc.identity(), ask)
 	if !permission.Allowed {
 		return "", &ForbiddenError{Detail: permission.Detail}
 	}
@@ -64,6 +77,9 @@ func (s *Signer) journal(ctx context.Context, w *work, outcome string, more map[
 	detail := map[string]string{
 		"operation": w.op.ID, "image": w.doc.Image, "key": w.doc.Request.Key,
 	}
+	if w.op.PredicateType != "" {
+		detail["predicateType"] = w.op.PredicateType
+	}
 	for k, v := range more {
 		if v != "" {
 			detail[k] = v
@@ -71,7 +87,7 @@ func (s *Signer) journal(ctx context.Context, w *work, outcome string, more map[
 	}
 	_, err := s.cfg.Journal.Append(ctx, audit.Record{
 		Actor: caller.String(), ActorIssuer: caller.Issuer, ActorSubject: caller.Subject,
-		Action: actionCreate, Resource: w.reference.Name(), Outcome: outcome,
+		Action: journalled(w.doc.Request.Action), Resource: w.reference.Name(), Outcome: outcome,
 		Detail: detail, RequestID: audit.RequestID(ctx),
 	})
 	return err

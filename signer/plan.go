@@ -2,7 +2,6 @@ package signer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
@@ -90,27 +89,17 @@ func (s *Signer) setTargets(w *work, all []planned) error {
 	for _, p := range all {
 		w.manifests[p.manifest.Digest] = p.manifest
 		for _, format := range w.doc.Request.Formats {
-			payload, err := w.payload(format, p.manifest.Digest)
-			if err != nil {
-				return fmt.Errorf("%w: %w", ErrInternal, err)
+			t := target{ID: s.cfg.NewID(), Digest: p.manifest.Digest.String(), Platform: p.platform, Format: format}
+			if err := w.setPayload(&t); err != nil {
+				return err
 			}
-			w.doc.Targets = append(w.doc.Targets, target{
-				ID: s.cfg.NewID(), Digest: p.manifest.Digest.String(), Platform: p.platform,
-				Format: format, Payload: payload,
-			})
+			w.doc.Targets = append(w.doc.Targets, t)
 		}
 	}
-	return nil
-}
-
-func (w *work) payload(format string, digest attest.Digest) ([]byte, error) {
-	switch format {
-	case FormatBundle:
-		return attest.SignatureStatement(w.reference.Name(), digest, w.doc.Request.Annotations)
-	case FormatLegacy:
-		return attest.SimpleSigning(w.reference.Name(), digest, w.doc.Request.Annotations)
+	if n := len(w.doc.Targets) * len(w.doc.Request.Predicate); n > limits.AttestedBytes {
+		return fmt.Errorf("%w: predicates of %d bytes together", ErrLimit, n)
 	}
-	return nil, errors.New("unknown format")
+	return nil
 }
 
 // manifest returns a manifest to attach to, reading it again in an attempt

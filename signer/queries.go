@@ -14,15 +14,18 @@ import (
 // flight of this process has in hand.
 const watchInterval = time.Second
 
-// Filter selects signatures; empty fields select all.
+// Filter selects signatures or attestations; empty fields select all.
 type Filter struct {
 	// Digest is the digest that was signed: of the image or index named in
 	// the request.
 	Digest string
 	// Repository is host/repository.
 	Repository string
-	// Signer is the managed key's name.
+	// Signer is the managed key's name, or the subject of the certificate that
+	// signed.
 	Signer string
+	// PredicateType is a URI; Attestations only.
+	PredicateType string
 }
 
 // Operation returns an operation as it is now, or ErrNotFound.
@@ -31,13 +34,22 @@ func (s *Signer) Operation(ctx context.Context, id string) (Operation, error) {
 	return op, err
 }
 
-// Signature returns the result of a finished operation, or ErrNotFound.
+// Signature returns the result of a finished signing, or ErrNotFound.
 func (s *Signer) Signature(ctx context.Context, id string) (Result, error) {
+	return s.finished(ctx, kindSignature, id)
+}
+
+// Attestation returns the result of a finished attestation, or ErrNotFound.
+func (s *Signer) Attestation(ctx context.Context, id string) (Result, error) {
+	return s.finished(ctx, kindAttestation, id)
+}
+
+func (s *Signer) finished(ctx context.Context, kind, id string) (Result, error) {
 	op, err := s.stored(ctx, id)
 	if err != nil {
 		return Result{}, err
 	}
-	if op.Kind != kindSignature || op.State != StateDone {
+	if op.Kind != kind || op.State != StateDone {
 		return Result{}, ErrNotFound
 	}
 	return parseResult(op.Result)
@@ -62,6 +74,52 @@ func (s *Signer) Signatures(ctx context.Context, filter Filter, page store.Page)
 		results = append(results, r)
 	}
 	return results, next, nil
+}
+
+// Attestations lists finished attestations, newest first, and the cursor of the
+// next page or "". They come without bundles, checkpoints and statements: a page
+// of those would be hundreds of megabytes.
+func (s *Signer) Attestations(ctx context.Context, filter Filter, page store.Page) ([]Result, string, error) {
+	ops, next, err := s.cfg.Operations.List(ctx, store.OperationFilter{
+		Kind: kindAttestation, State: StateDone,
+		Digest: filter.Digest, Repository: filter.Repository, Signer: filter.Signer, PredicateType: filter.PredicateType,
+		WithoutResult: true,
+	}, page)
+	if err != nil {
+		return nil, "", fmt.Errorf("listing attestations: %w", err)
+	}
+	results := make([]Result, 0, len(ops))
+	for _, op := range ops {
+		r, err := summary(op)
+		if err != nil {
+			return nil, "", err
+		}
+		results = append(results, r)
+	}
+	return results, next, nil
+}
+
+// summary is a result as a finished operation's document knows it.
+func summary(op store.Operation) (Result, error) {
+	d, err := parseDocument(op.Body)
+	if err != nil {
+		return Result{}, err
+	}
+	who, err := d.signatory()
+	if err != nil {
+		return Result{}, err
+	}
+	r := Result{
+		ID: op.ID, Image: d.Image, Digest: op.Digest, PredicateType: op.PredicateType, Signer: who,
+		CreatedAt: d.CreatedAt,
+	}
+	for _, t := range d.Targets {
+		r.Signatures = append(r.Signatures, Signature{
+			Digest: t.Digest, Platform: t.Platform, Format: t.Format, Referrer: t.Referrer,
+			LogEntry: LogEntry{LogID: t.LogID, Index: t.LogIndex},
+		})
+	}
+	return r, nil
 }
 
 // Watch yields the operation as it is, then each time it changes, until it is

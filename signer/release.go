@@ -12,6 +12,7 @@ import (
 	"github.com/countersign/countersign/attest"
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/store"
 	"github.com/countersign/countersign/tlog"
 )
 
@@ -51,20 +52,37 @@ func (s *Signer) attachSubject(ctx context.Context, w *work, targets []*target) 
 	for _, t := range targets {
 		referrer, err := s.attachOne(ctx, w, t, subject)
 		if err != nil {
-			return fromRegistry(err)
+			return err
 		}
 		t.Referrer = referrer.String()
 	}
 	return nil
 }
 
-func (s *Signer) attachOne(ctx context.Context, w *work, t *target, subject registry.Manifest) (attest.Digest, error) {
-	if t.Format == FormatLegacy {
-		return s.cfg.Registry.AttachLegacy(ctx, w.reference.WithDigest(subject.Digest), t.Payload, t.Annotations)
+func (s *Signer) attachOne(ctx context.Context, w *work, t *target, subject registry.Manifest) (referrer attest.Digest, err error) {
+	bundle, layer, err := w.content(t)
+	if err != nil {
+		return attest.Digest{}, err
 	}
-	return s.cfg.Registry.AttachBundle(ctx, subject, registry.BundleAttachment{
-		Bundle: t.Bundle, PredicateType: attest.PredicateCosignSign, Created: w.doc.CreatedAt,
-	})
+	ref := w.reference.WithDigest(subject.Digest)
+	switch {
+	case t.Format == FormatLegacy && w.attests():
+		referrer, err = s.cfg.Registry.AttachLegacyAttestation(ctx, ref, layer, t.Annotations)
+	case t.Format == FormatLegacy:
+		referrer, err = s.cfg.Registry.AttachLegacy(ctx, ref, layer, t.Annotations)
+	default:
+		predicateType := attest.PredicateCosignSign
+		if w.attests() {
+			predicateType = w.op.PredicateType
+		}
+		referrer, err = s.cfg.Registry.AttachBundle(ctx, subject, registry.BundleAttachment{
+			Bundle: bundle, PredicateType: predicateType, Created: w.doc.CreatedAt,
+		})
+	}
+	if err != nil {
+		return attest.Digest{}, fromRegistry(err)
+	}
+	return referrer, nil
 }
 
 // archive keeps what was released where the verifier looks first.
@@ -96,14 +114,21 @@ func (w *work) item(t *target) (archive.Item, error) {
 	}
 	index := entry.GetLogIndex()
 	item := archive.Item{
-		ID: t.ID, Digest: digest, Repository: w.reference.Name(), Format: t.Format,
+		ID: t.ID, Digest: digest, Repository: w.reference.Name(), Format: t.Format, PredicateType: w.op.PredicateType,
 		KeyID: w.doc.KeyID, Signer: who.name(), LogIndex: &index,
 		Operation: w.op.ID, CreatedAt: w.doc.CreatedAt,
 	}
+	bundle, payload, err := w.content(t)
+	if err != nil {
+		return archive.Item{}, err
+	}
 	if t.Format == FormatLegacy {
-		item.Legacy = &archive.Legacy{Payload: t.Payload, Annotations: t.Annotations}
+		item.Legacy = &archive.Legacy{Payload: payload, Annotations: t.Annotations}
 	} else {
-		item.Bundle = t.Bundle
+		item.Bundle = bundle
+	}
+	if t.Format == FormatLegacy && w.attests() {
+		item.Format = archive.FormatLegacyAttestation
 	}
 	return item, nil
 }
@@ -121,6 +146,10 @@ func (s *Signer) finish(ctx context.Context, w *work) (Result, error) {
 	done.doc.Targets = slices.Clone(w.doc.Targets)
 	done.doc.strip()
 	done.op.State, done.op.Result = StateDone, result.body
+	if id := result.Signer.Identity; id != nil && len(id.Subject) <= store.MaxText {
+		// Lists are asked for whom a certificate names.
+		done.op.Signer = id.Subject
+	}
 	if err := s.save(ctx, &done); err != nil {
 		return Result{}, err
 	}
@@ -137,10 +166,10 @@ func (w *work) result() (Result, error) {
 	}
 	r := Result{
 		ID: w.op.ID, Image: w.reference.String(), Digest: w.reference.Digest.String(),
-		Signer: who, CreatedAt: w.doc.CreatedAt,
+		PredicateType: w.op.PredicateType, Signer: who, CreatedAt: w.doc.CreatedAt,
 	}
 	for i := range w.doc.Targets {
-		signature, err := w.doc.Targets[i].signature()
+		signature, err := w.signature(&w.doc.Targets[i])
 		if err != nil {
 			return Result{}, err
 		}
@@ -172,20 +201,24 @@ func (s Signatory) name() string {
 	return s.Key
 }
 
-func (t *target) signature() (Signature, error) {
+func (w *work) signature(t *target) (Signature, error) {
 	entry, err := tlog.UnmarshalEntry(t.Entry)
 	if err != nil {
 		return Signature{}, fmt.Errorf("%w: %w", ErrInternal, err)
 	}
+	bundle, payload, err := w.content(t)
+	if err != nil {
+		return Signature{}, err
+	}
 	out := Signature{
-		Digest: t.Digest, Platform: t.Platform, Format: t.Format, Referrer: t.Referrer, Bundle: t.Bundle,
+		Digest: t.Digest, Platform: t.Platform, Format: t.Format, Referrer: t.Referrer, Bundle: bundle,
 		LogEntry: LogEntry{
 			LogID: hex.EncodeToString(entry.GetLogId().GetKeyId()), Index: entry.GetLogIndex(),
 			Checkpoint: entry.GetInclusionProof().GetCheckpoint().GetEnvelope(),
 		},
 	}
 	if t.Format == FormatLegacy {
-		out.Legacy = &Legacy{Payload: t.Payload, Annotations: t.Annotations}
+		out.Legacy = &Legacy{Payload: payload, Annotations: t.Annotations}
 	}
 	return out, nil
 }

@@ -4,13 +4,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/predicate"
 	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
 )
 
@@ -26,27 +29,34 @@ const (
 // caller's own identity.
 const IdentityKey = "identity"
 
-// Kind of the operations of this package in the store.
-const kindSignature = "signature"
+// Kinds of the operations of this package in the store.
+const (
+	kindSignature   = "signature"
+	kindAttestation = "attestation"
+)
 
-// route completes the scope of an idempotency key: the same key on another
-// route is another request.
-const route = "POST /v1/signatures"
-
-// Request asks for signatures of one image.
+// Request asks for signatures of one image, or of attestations about it.
 type Request struct {
+	// Action is policy.ActionSign (the default, kept as ""), ActionAttest or
+	// ActionProvenance.
+	Action policy.Action `json:"action,omitempty"`
 	// Image is a reference; a tag is resolved once.
 	Image string `json:"image"`
 	// Key names a managed key, or IdentityKey for a certificate of the caller's
 	// own identity; empty means IdentityKey for a caller who can have one.
 	Key string `json:"key"`
-	// Annotations become part of what is signed. At most
+	// Annotations become part of what is signed; ActionSign only. At most
 	// limits.Annotations, together at most limits.AnnotationBytes.
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// Recursive also signs each child of an index.
 	Recursive bool `json:"recursive,omitempty"`
 	// Formats are FormatBundle (the default) and FormatLegacy.
 	Formats []string `json:"formats,omitempty"`
+	// PredicateType is a URI or one of cosign's short names, and Predicate a
+	// JSON object of that type, which is signed byte for byte; ActionAttest
+	// only. Predicate must not be changed afterwards.
+	PredicateType string `json:"predicateType,omitempty"`
+	Predicate     []byte `json:"predicate,omitempty"`
 	// IdempotencyKey makes a retry join or replay the first call; optional,
 	// at most limits.IdempotencyKey bytes of printable ASCII.
 	IdempotencyKey string `json:"-"`
@@ -61,6 +71,26 @@ type prepared struct {
 	hash      []byte
 }
 
+// kind is what an action makes.
+func kind(action policy.Action) string {
+	if action == "" {
+		return kindSignature
+	}
+	return kindAttestation
+}
+
+// route completes the scope of an idempotency key: the same key on another
+// route is another request.
+func route(action policy.Action) string {
+	switch action {
+	case policy.ActionAttest:
+		return "POST /v1/attestations"
+	case policy.ActionProvenance:
+		return "POST /v1/provenance"
+	}
+	return "POST /v1/signatures"
+}
+
 func prepare(caller identity.Identity, r Request) (prepared, error) {
 	ref, err := registry.ParseReference(r.Image)
 	if err != nil {
@@ -70,6 +100,9 @@ func prepare(caller identity.Identity, r Request) (prepared, error) {
 		return prepared{}, err
 	}
 	if err := checkAnnotations(r.Annotations); err != nil {
+		return prepared{}, err
+	}
+	if err := r.checkAction(); err != nil {
 		return prepared{}, err
 	}
 	if err := checkIdempotencyKey(r.IdempotencyKey); err != nil {
@@ -84,19 +117,58 @@ func prepare(caller identity.Identity, r Request) (prepared, error) {
 	}
 	return prepared{
 		Request: r, caller: caller, reference: ref,
-		scope: scope(caller), hash: hash,
+		scope: scope(caller, r.Action), hash: hash,
 	}, nil
 }
 
 // scope names caller and route in bounded form; no two callers share one.
-func scope(caller identity.Identity) string {
+func scope(caller identity.Identity, action policy.Action) string {
 	sum := sha256.Sum256([]byte(caller.Issuer + "\x00" + caller.Subject))
-	return hex.EncodeToString(sum[:]) + " " + route
+	return hex.EncodeToString(sum[:]) + " " + route(action)
+}
+
+// checkAction wants the fields of the action and no others, and writes defaults
+// and short names out.
+func (r *Request) checkAction() error {
+	if r.Action == policy.ActionSign {
+		r.Action = ""
+	}
+	if r.Action != "" && len(r.Annotations) > 0 {
+		return &RequestError{Field: "/annotations", Detail: "are part of a signature; put them into the predicate"}
+	}
+	if r.Action != policy.ActionAttest {
+		if r.PredicateType != "" || len(r.Predicate) > 0 {
+			return &RequestError{Field: "/predicate", Detail: "only an attestation has one"}
+		}
+		return nil
+	}
+	uri, err := predicate.ParseType(r.PredicateType)
+	if err != nil {
+		return &RequestError{Field: "/predicateType", Detail: err.Error()}
+	}
+	r.PredicateType = uri
+	return checkPredicate(uri, r.Predicate)
+}
+
+func checkPredicate(uri string, document []byte) error {
+	err := predicate.Check(uri, document)
+	var field *predicate.FieldError
+	switch {
+	case errors.As(err, &field):
+		return &RequestError{Field: "/predicate" + field.Pointer, Detail: field.Problem}
+	case err != nil:
+		return &RequestError{Field: "/predicate", Detail: err.Error()}
+	}
+	return nil
 }
 
 // hash names the request's meaning: a default that is spelled out is the same
 // request.
 func (r Request) hash() ([]byte, error) {
+	if len(r.Predicate) > 0 {
+		sum := sha256.Sum256(r.Predicate)
+		r.Predicate = sum[:]
+	}
 	b, err := json.Marshal(r)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInternal, err)

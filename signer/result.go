@@ -14,9 +14,11 @@ type Result struct {
 	Image string `json:"image"`
 	// Digest is the subject's.
 	Digest string `json:"digest"`
+	// PredicateType is of attestations, and empty for plain signatures.
+	PredicateType string `json:"predicateType,omitempty"`
 	// Signer says who signed.
 	Signer Signatory `json:"signer"`
-	// Signatures are in the order they were planned: the image first, then
+	// Signatures, or attestations, are in the order they were planned: the image first, then
 	// the children of an index, each in the formats asked for.
 	Signatures []Signature `json:"signatures"`
 	CreatedAt  time.Time   `json:"createdAt"`
@@ -67,12 +69,13 @@ type Signature struct {
 	LogEntry LogEntry `json:"logEntry"`
 }
 
-// Legacy is what a layer of the .sig tag holds.
+// Legacy is what a layer of the .sig or .att tag holds.
 type Legacy struct {
-	// Payload is the simple signing document, byte for byte as signed.
+	// Payload is the simple signing document, byte for byte as signed, or the
+	// envelope of an attestation.
 	Payload []byte `json:"payload"`
-	// Annotations carry the signature, the signed entry timestamp and the
-	// RFC 3161 timestamp under cosign's names.
+	// Annotations carry the signature (but of an attestation), the signed entry
+	// timestamp and the RFC 3161 timestamp under cosign's names.
 	Annotations map[string]string `json:"annotations"`
 }
 

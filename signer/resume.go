@@ -87,7 +87,9 @@ func (s *Signer) pending(ctx context.Context, unchangedSince time.Time) ([]strin
 	var ids []string
 	page := store.Page{Limit: limits.PageMax}
 	for {
-		ops, next, err := s.cfg.Operations.List(ctx, store.OperationFilter{Kind: kindSignature, State: StatePending}, page)
+		ops, next, err := s.cfg.Operations.List(ctx, store.OperationFilter{
+			State: StatePending, WithoutBody: true, WithoutResult: true,
+		}, page)
 		if err != nil {
 			return nil, fmt.Errorf("%w: listing pending operations: %w", ErrStore, err)
 		}
@@ -117,6 +119,9 @@ func (s *Signer) takeUp(ctx context.Context, id string) {
 		return
 	}
 	f := newFlight(id, stored.RequestHash)
+	if stored.Kind == kindAttestation {
+		f.predicate = len(stored.Body)
+	}
 	f, joined, err := s.fly(ctx, f, retryKey{stored.Scope, stored.IdempotencyKey}, func(ctx context.Context, f *flight) outcome {
 		return s.takeUpClaimed(ctx, f)
 	})

@@ -3,10 +3,9 @@ package signer
 import (
 	"context"
 	"crypto"
-	"errors"
+	"crypto/x509"
 	"fmt"
 
-	"github.com/countersign/countersign/attest"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/tlog"
 )
@@ -75,14 +74,18 @@ func (s *Signer) signAll(ctx context.Context, w *work) (keyID string, err error)
 		if t.Format == FormatLegacy {
 			sign = s.cfg.Keys.SignLegacy
 		}
-		signature, err := sign(ctx, w.doc.Request.Key, t.message())
+		message, err := w.message(t)
+		if err != nil {
+			return "", err
+		}
+		signature, err := sign(ctx, w.doc.Request.Key, message)
 		if err != nil {
 			return "", fromKeys(err)
 		}
 		if keyID != "" && keyID != signature.KeyID {
 			return "", nil
 		}
-		keyID, t.Signature = signature.KeyID, append([]byte(nil), signature.Bytes...)
+		keyID, t.Signature, t.made = signature.KeyID, append([]byte(nil), signature.Bytes...), nil
 	}
 	return keyID, nil
 }
@@ -95,13 +98,25 @@ func (s *Signer) prove(ctx context.Context, w *work, keyID string) error {
 		return err
 	}
 	for i := range w.doc.Targets {
-		t := &w.doc.Targets[i]
-		if err := keys.Verify(version.Public, form(t.Format), t.message(), t.Signature); err != nil {
-			return fmt.Errorf("%w: %w", ErrSign, err)
+		if err := w.record(&w.doc.Targets[i], version.Public, nil); err != nil {
+			return err
 		}
-		if t.LogBody, err = t.logBody(version.Public); err != nil {
-			return fmt.Errorf("%w: making the log entry: %w", ErrSign, err)
-		}
+	}
+	return nil
+}
+
+// record verifies a fresh signature and makes its log entry, which names the
+// certificate if there is one, else the key.
+func (w *work) record(t *target, public crypto.PublicKey, cert *x509.Certificate) error {
+	message, err := w.message(t)
+	if err != nil {
+		return err
+	}
+	if err := keys.Verify(public, form(t.Format), message, t.Signature); err != nil {
+		return fmt.Errorf("%w: %w", ErrSign, err)
+	}
+	if t.LogBody, err = w.logBody(t, message, public, cert); err != nil {
+		return fmt.Errorf("%w: making the log entry: %w", ErrSign, err)
 	}
 	return nil
 }
@@ -119,22 +134,19 @@ func (s *Signer) version(ctx context.Context, name, keyID string) (keys.Version,
 	return keys.Version{}, fmt.Errorf("%w: the key has no version of that id", ErrSign)
 }
 
-// message is the bytes that are signed.
-func (t *target) message() []byte {
-	if t.Format == FormatLegacy {
-		return t.Payload
+// logBody is the entry in the kind that the readers of a format look for.
+func (w *work) logBody(t *target, message []byte, public crypto.PublicKey, cert *x509.Certificate) ([]byte, error) {
+	switch {
+	case t.Format == FormatLegacy && w.attests():
+		return w.envelopeBody(t, public, cert)
+	case t.Format == FormatLegacy && cert != nil:
+		return tlog.HashedRekordV001Certificate(cert, message, t.Signature)
+	case t.Format == FormatLegacy:
+		return tlog.HashedRekordV001(public, message, t.Signature)
+	case cert != nil:
+		return tlog.HashedRekordV002Certificate(cert, message, t.Signature)
 	}
-	return attest.PAE(attest.PayloadTypeInToto, t.Payload)
-}
-
-func (t *target) logBody(pub crypto.PublicKey) ([]byte, error) {
-	switch t.Format {
-	case FormatBundle:
-		return tlog.HashedRekordV002(pub, t.message(), t.Signature)
-	case FormatLegacy:
-		return tlog.HashedRekordV001(pub, t.message(), t.Signature)
-	}
-	return nil, errors.New("unknown format")
+	return tlog.HashedRekordV002(public, message, t.Signature)
 }
 
 func form(format string) keys.Form {

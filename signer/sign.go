@@ -55,6 +55,7 @@ func (s *Signer) start(ctx context.Context, caller identity.Identity, r Request,
 		return nil, false, err
 	}
 	f := newFlight(s.cfg.NewID(), p.hash)
+	f.predicate = len(p.Predicate)
 	return s.fly(ctx, f, retryKey{p.scope, p.IdempotencyKey}, func(ctx context.Context, f *flight) outcome {
 		return s.request(ctx, f, p, keepFirst)
 	})

@@ -34,6 +34,7 @@ type Registry interface {
 type Attacher interface {
 	AttachBundle(ctx context.Context, subject registry.Manifest, bundle registry.BundleAttachment) (attest.Digest, error)
 	AttachLegacy(ctx context.Context, subject registry.Reference, payload []byte, annotations map[string]string) (attest.Digest, error)
+	AttachLegacyAttestation(ctx context.Context, subject registry.Reference, envelope []byte, annotations map[string]string) (attest.Digest, error)
 }
 
 // Rules says which registries and repositories are listed. It must answer
@@ -87,9 +88,13 @@ type Fresh struct {
 	Digest attest.Digest
 	// Format is FormatBundle or FormatLegacy.
 	Format string
+	// PredicateType is that of an attestation, which it must have, and empty
+	// for a plain signature.
+	PredicateType string
 	// Bundle is the v0.3 JSON of format bundle.
 	Bundle []byte
-	// Payload and Annotations are the layer of format legacy.
+	// Payload and Annotations are the layer of format legacy: a simple signing
+	// document, or the envelope of an attestation.
 	Payload     []byte
 	Annotations map[string]string
 	// Public is the public half of the key it must be made with.
@@ -156,6 +161,8 @@ type Signer struct {
 	closed  bool
 	byID    map[string]*flight
 	byRetry map[retryKey]*flight
+	// predicates is the bytes of predicate of all flights together.
+	predicates int
 }
 
 // retryKey is what a repeated request has in common with the first.

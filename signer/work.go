@@ -34,9 +34,9 @@ func (s *Signer) newWork(f *flight, p prepared) *work {
 	w := &work{
 		s: s, flight: f, reference: p.reference,
 		op: store.Operation{
-			ID: f.id, Kind: kindSignature, Scope: p.scope, IdempotencyKey: p.IdempotencyKey,
+			ID: f.id, Kind: kind(p.Action), Scope: p.scope, IdempotencyKey: p.IdempotencyKey,
 			RequestHash: p.hash, State: StatePending, Repository: p.reference.Name(),
-			Digest: p.reference.Digest.String(), Signer: p.Key, CreatedAt: now, UpdatedAt: now,
+			Digest: p.reference.Digest.String(), Signer: p.Key, PredicateType: p.PredicateType, CreatedAt: now, UpdatedAt: now,
 		},
 		doc: document{
 			Request: p.Request, Image: p.reference.String(), CreatedAt: now,

@@ -47,7 +47,7 @@ func bind(a artifact, s *signed, public crypto.PublicKey) *fault {
 		}
 	}
 	for _, stamp := range s.timestamps {
-		if f := bindTimestamp(stamp, s.signature); f != nil {
+		if f := bindTimestamp(stamp, s.underStamps()); f != nil {
 			return f
 		}
 	}
@@ -110,7 +110,16 @@ func (s *signed) recorded(body tlog.Body) []byte {
 	return s.message
 }
 
-// bindTimestamp wants the imprint of a stamp to be of this signature.
+// underStamps is what the imprints of timestamps are of.
+func (s *signed) underStamps() []byte {
+	if s.stamped != nil {
+		return s.stamped
+	}
+	return s.signature
+}
+
+// bindTimestamp wants the imprint of a stamp to be of this signature, or of the
+// envelope that holds it.
 func bindTimestamp(response, signature []byte) *fault {
 	stamp, err := timestamp.ParseResponse(response)
 	if err != nil {

@@ -16,11 +16,14 @@ import (
 type Fresh struct {
 	// Digest is the signed artifact.
 	Digest attest.Digest
-	// Format is bundle or legacy.
+	// Format is bundle, legacy or legacy-attestation.
 	Format string
+	// PredicateType is what an attestation must be of, and empty for a plain
+	// signature.
+	PredicateType string
 	// Bundle is the bundle's JSON if Format is bundle.
 	Bundle []byte
-	// Legacy is the payload and annotations if Format is legacy.
+	// Legacy is the payload and annotations of the other two.
 	Legacy *registry.Legacy
 	// Public is the key that must have signed.
 	Public crypto.PublicKey
@@ -44,6 +47,7 @@ func (v *Verifier) CheckFresh(ctx context.Context, fresh Fresh) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotFresh, err)
 	}
+	who.predicateType = fresh.PredicateType
 	found := attachment{format: fresh.Format, bundle: fresh.Bundle}
 	if fresh.Legacy != nil {
 		found.payload, found.annotations = fresh.Legacy.Payload, fresh.Legacy.Annotations

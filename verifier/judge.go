@@ -32,7 +32,9 @@ type signer struct {
 	identity *policy.IdentityAuthority
 	// certificate, if set, is the only one that may be used.
 	certificate *x509.Certificate
-	logNeeded   bool
+	// predicateType is what an attestation must be of; "" wants a signature.
+	predicateType string
+	logNeeded     bool
 	// timeNeeded: the key has a life cycle, so its window must be judged at a
 	// proven time.
 	timeNeeded bool
@@ -120,8 +122,8 @@ func (b *bench) decide(e *evidence, s signer) (*candidate, *proof, *fault) {
 	if f := bind(b.artifact, e.signed, key.public); f != nil {
 		return key, nil, f
 	}
-	if e.signed.format == formatBundle && e.signed.predicateType != predicateSign {
-		return key, nil, faultf(policy.PredicateTypeMismatch, "it is an attestation and not a signature")
+	if f := e.signed.ofType(s.predicateType); f != nil {
+		return key, nil, f
 	}
 	p := e.prove(s.trusted)
 	switch {
@@ -261,7 +263,7 @@ func (e *evidence) prove(t *trusted) *proof {
 		}
 	}
 	for _, stamp := range e.signed.timestamps {
-		at, known, f := t.proveTimestamp(stamp, e.signed.signature)
+		at, known, f := t.proveTimestamp(stamp, e.signed.underStamps())
 		if f != nil {
 			p.bad = f
 			return p

@@ -24,6 +24,8 @@ import (
 const (
 	formatBundle = "bundle"
 	formatLegacy = "legacy"
+	// formatLegacyAttestation is a layer of cosign's .att tag.
+	formatLegacyAttestation = "legacy-attestation"
 )
 
 // predicateSign is the predicate type of a plain image signature in a bundle
@@ -75,14 +77,19 @@ type signed struct {
 	subjects      []map[string]string
 	predicateType string
 	// statement is the payload when it is an in-toto statement.
-	statement  []byte
+	statement []byte
+	// stamped is what timestamps are over when it is not the signature.
+	stamped    []byte
 	entries    []*rekorpb.TransparencyLogEntry
 	timestamps [][]byte
 }
 
 func (a attachment) parse() (*signed, *fault) {
-	if a.format == formatLegacy {
+	switch a.format {
+	case formatLegacy:
 		return parseLegacy(a.payload, a.annotations)
+	case formatLegacyAttestation:
+		return parseLegacyAttestation(a.payload, a.annotations)
 	}
 	return parseBundle(a.bundle)
 }
@@ -138,26 +145,7 @@ func parseLegacy(payload []byte, annotations map[string]string) (*signed, *fault
 		signature: signature,
 		subjects:  []map[string]string{{"sha256": simple.Digest.Hex()}},
 	}
-	if text, ok := annotations[annotationCertificate]; ok {
-		if s.certificate, err = parseLegacyCertificate(text); err != nil {
-			return nil, faultf(policy.CertificateInvalid, "the signature's certificate annotation is malformed").because(err)
-		}
-	}
-	if text, ok := annotations[annotationLog]; ok {
-		entry, err := parseLegacyEntry(text)
-		if err != nil {
-			return nil, faultf(policy.LogEntryMismatch, "the signature's log annotation is malformed").because(err)
-		}
-		s.entries = append(s.entries, entry)
-	}
-	if text, ok := annotations[annotationTimestamp]; ok {
-		stamp, err := parseLegacyTimestamp(text)
-		if err != nil {
-			return nil, faultf(policy.TimestampInvalid, "the signature's timestamp annotation is malformed").because(err)
-		}
-		s.timestamps = append(s.timestamps, stamp)
-	}
-	return s, s.bounded()
+	return s, s.readAnnotations(annotations)
 }
 
 // bounded holds the counts that cost signature checks.

@@ -52,7 +52,7 @@ func verifiers(public crypto.PublicKey, format string) []signature.Verifier {
 	case *ecdsa.PublicKey:
 		hash := ecdsaHash(key)
 		add(options.WithHash(hash))
-		if format == formatLegacy && hash != crypto.SHA256 {
+		if format != formatBundle && hash != crypto.SHA256 {
 			add(options.WithHash(crypto.SHA256))
 		}
 	case *rsa.PublicKey:

@@ -100,7 +100,7 @@ func (t *trusted) proveEntry(format string, entry *rekorpb.TransparencyLogEntry)
 	if !known {
 		return logged{}, false, nil
 	}
-	if entry.GetInclusionProof() == nil && format != formatLegacy {
+	if entry.GetInclusionProof() == nil && format == formatBundle {
 		return logged{}, true, faultf(policy.InclusionProofInvalid, "the log entry has no inclusion proof")
 	}
 	if entry.GetInclusionProof() != nil {

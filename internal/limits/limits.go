@@ -258,6 +258,10 @@ const (
 	// each manifest and format. The answer holds them in base64.
 	AttestedBytes = 32 << 20
 	// PredicatesInHand bounds the predicates of all operations that run at the
-	// same time; each takes many times its size in memory.
-	PredicatesInHand = 32 << 20
+	// same time: in two formats an operation takes about 30 times its predicate
+	// in memory.
+	PredicatesInHand = 24 << 20
+	// LargeBodies bounds the requests above RequestBody that are read at the
+	// same time.
+	LargeBodies = 8
 )
