@@ -115,7 +115,8 @@ func (d *Daemon) openSigner(_ context.Context, s *services) error {
 	d.signer, err = signer.New(signer.Config{
 		Registry: s.registry, Rules: d.catalog, Keys: d.ring, Log: d.log, LogSigner: s.logSigner,
 		Timestamper: s.stamper, Certificates: s.issuer, Archive: s.archive, Operations: d.main.Operations(), Journal: s.journal,
-		Grants: d.catalog.Grants, Checker: signer.CheckFunc(s.checkFresh),
+		ProvenanceRules: d.catalog.ProvenanceRules,
+		Grants:          d.catalog.Grants, Checker: signer.CheckFunc(s.checkFresh),
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger,
 	})
 	return err

@@ -206,7 +206,7 @@ func TestAttestRefused(t *testing.T) {
 		"no URI":             {func(r *signer.Request) { r.PredicateType = "review" }, signer.ErrRequest, "/predicateType"},
 		"no predicate":       {func(r *signer.Request) { r.Predicate = nil }, signer.ErrRequest, "/predicate"},
 		"not an object":      {func(r *signer.Request) { r.Predicate = []byte(`[]`) }, signer.ErrRequest, "/predicate"},
-		"repeated name":      {func(r *signer.Request) { r.Predicate = []byte(`{"a":1,"a":2}`) }, signer.ErrRequest, "/predicate"},
+		"repeated name":      {func(r *signer.Request) { r.Predicate = []byte(`{"a":1,"a":2}`) }, signer.ErrRequest, "/predicate/a"},
 		"too large":          {func(r *signer.Request) { r.Predicate = large(limits.Predicate + 1) }, signer.ErrRequest, "/predicate"},
 		"annotations":        {func(r *signer.Request) { r.Annotations = map[string]string{"a": "b"} }, signer.ErrRequest, "/annotations"},
 		"predicate to sign":  {func(r *signer.Request) { r.Action = policy.ActionSign }, signer.ErrRequest, "/predicate"},

@@ -15,9 +15,15 @@ import (
 var (
 	// ErrRequest: the request itself is wrong; a *RequestError names the field.
 	ErrRequest = errors.New("invalid signing request")
-	// ErrIdentityKey: the key "identity" (or none) was asked for, and the
-	// caller has no OIDC identity that a certificate could carry.
-	ErrIdentityKey = errors.New("signing with a certificate needs a caller with an OIDC identity; name a managed key")
+	// ErrIdentityKey: the key "identity" (or none) or provenance was asked for,
+	// and the caller has no OIDC identity that a certificate could carry or
+	// provenance be made of.
+	ErrIdentityKey = errors.New("signing with a certificate, and provenance, need a caller with an OIDC identity")
+	// ErrClaims: the caller's verified claims do not make provenance.
+	ErrClaims = errors.New("the caller's identity carries no provenance")
+	// ErrClaimMismatch: fields of the request contradict the caller's verified
+	// claims; the cause is a *provenance.MismatchError.
+	ErrClaimMismatch = errors.New("the request contradicts the caller's claims")
 	// ErrNoCertificates: the service has no certificate authority.
 	ErrNoCertificates = errors.New("this service issues no certificates; name a managed key")
 	// ErrIdentityExpired: the caller proved its identity too long ago for a
@@ -150,6 +156,8 @@ func faults() []fault {
 		{ErrNoCertificates, "certificates_unavailable", true},
 		{ErrIdentityExpired, "identity_expired", true},
 		{ErrIdentityRefused, "identity_refused", true},
+		{ErrClaimMismatch, "claim_mismatch", true},
+		{ErrClaims, "claims_insufficient", true},
 		{ErrRequest, "invalid_request", true},
 		{ErrForbidden, "forbidden", true},
 		{ErrRegistryNotListed, "registry_not_trusted", true},

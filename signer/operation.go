@@ -101,6 +101,9 @@ type document struct {
 	// certificate's key is never kept.
 	Certificate []byte   `json:"certificate,omitempty"`
 	Chain       [][]byte `json:"chain,omitempty"`
+	// SLSA is the level of provenance, whose predicate is Request.Predicate:
+	// made once, so that an operation that is taken up later needs no token.
+	SLSA *SLSA `json:"slsa,omitempty"`
 	// ProvenAt is when the caller last proved who it is: a certificate is asked
 	// for only shortly after.
 	ProvenAt time.Time `json:"provenAt,omitzero"`

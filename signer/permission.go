@@ -69,7 +69,7 @@ func (s *Signer) decide(ctx context.Context, w *work) (grant string, err error) 
 	if !permission.Allowed {
 		return "", &ForbiddenError{Detail: permission.Detail}
 	}
-	return permission.Grant, nil
+	return permission.Grant, s.buildProvenance(ctx, w)
 }
 
 func (s *Signer) journal(ctx context.Context, w *work, outcome string, more map[string]string) error {

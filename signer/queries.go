@@ -110,7 +110,7 @@ func summary(op store.Operation) (Result, error) {
 		return Result{}, err
 	}
 	r := Result{
-		ID: op.ID, Image: d.Image, Digest: op.Digest, PredicateType: op.PredicateType, Signer: who,
+		ID: op.ID, Image: d.Image, Digest: op.Digest, PredicateType: op.PredicateType, Signer: who, SLSA: d.SLSA,
 		CreatedAt: d.CreatedAt,
 	}
 	for _, t := range d.Targets {

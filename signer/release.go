@@ -166,7 +166,12 @@ func (w *work) result() (Result, error) {
 	}
 	r := Result{
 		ID: w.op.ID, Image: w.reference.String(), Digest: w.reference.Digest.String(),
-		PredicateType: w.op.PredicateType, Signer: who, CreatedAt: w.doc.CreatedAt,
+		PredicateType: w.op.PredicateType, Signer: who, SLSA: w.doc.SLSA, CreatedAt: w.doc.CreatedAt,
+	}
+	if w.doc.SLSA != nil {
+		if r.Statement, err = w.payload(&w.doc.Targets[0]); err != nil {
+			return Result{}, err
+		}
 	}
 	for i := range w.doc.Targets {
 		signature, err := w.signature(&w.doc.Targets[i])

@@ -11,6 +11,7 @@ import (
 
 	"github.com/countersign/countersign/attest"
 	"github.com/countersign/countersign/attest/predicate"
+	"github.com/countersign/countersign/attest/provenance"
 	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/policy"
@@ -57,6 +58,11 @@ type Request struct {
 	// only. Predicate must not be changed afterwards.
 	PredicateType string `json:"predicateType,omitempty"`
 	Predicate     []byte `json:"predicate,omitempty"`
+	// ExternalParameters, ResolvedDependencies and Byproducts complete what the
+	// caller's token says; ActionProvenance only, see package provenance.
+	ExternalParameters   json.RawMessage   `json:"externalParameters,omitempty"`
+	ResolvedDependencies []json.RawMessage `json:"resolvedDependencies,omitempty"`
+	Byproducts           []json.RawMessage `json:"byproducts,omitempty"`
 	// IdempotencyKey makes a retry join or replay the first call; optional,
 	// at most limits.IdempotencyKey bytes of printable ASCII.
 	IdempotencyKey string `json:"-"`
@@ -96,13 +102,13 @@ func prepare(caller identity.Identity, r Request) (prepared, error) {
 	if err != nil {
 		return prepared{}, fmt.Errorf("%w: %w", &RequestError{Field: "/image", Detail: "want host/repository:tag or host/repository@sha256:digest"}, err)
 	}
+	if err := r.checkAction(caller); err != nil {
+		return prepared{}, err
+	}
 	if r.Key, err = keyName(caller, r.Key); err != nil {
 		return prepared{}, err
 	}
 	if err := checkAnnotations(r.Annotations); err != nil {
-		return prepared{}, err
-	}
-	if err := r.checkAction(); err != nil {
 		return prepared{}, err
 	}
 	if err := checkIdempotencyKey(r.IdempotencyKey); err != nil {
@@ -129,25 +135,41 @@ func scope(caller identity.Identity, action policy.Action) string {
 
 // checkAction wants the fields of the action and no others, and writes defaults
 // and short names out.
-func (r *Request) checkAction() error {
+func (r *Request) checkAction(caller identity.Identity) error {
 	if r.Action == policy.ActionSign {
 		r.Action = ""
 	}
 	if r.Action != "" && len(r.Annotations) > 0 {
 		return &RequestError{Field: "/annotations", Detail: "are part of a signature; put them into the predicate"}
 	}
-	if r.Action != policy.ActionAttest {
-		if r.PredicateType != "" || len(r.Predicate) > 0 {
-			return &RequestError{Field: "/predicate", Detail: "only an attestation has one"}
+	if r.Action != policy.ActionAttest && (r.PredicateType != "" || len(r.Predicate) > 0) {
+		return &RequestError{Field: "/predicate", Detail: "only an attestation has one"}
+	}
+	if r.Action != policy.ActionProvenance && len(r.ExternalParameters)+len(r.ResolvedDependencies)+len(r.Byproducts) > 0 {
+		return &RequestError{Field: "/externalParameters", Detail: "only provenance has them"}
+	}
+	switch r.Action {
+	case policy.ActionAttest:
+		uri, err := predicate.ParseType(r.PredicateType)
+		if err != nil {
+			return &RequestError{Field: "/predicateType", Detail: err.Error()}
 		}
-		return nil
+		r.PredicateType = uri
+		return checkPredicate(uri, r.Predicate)
+	case policy.ActionProvenance:
+		r.PredicateType = provenance.PredicateType
+		return checkClaimant(caller)
 	}
-	uri, err := predicate.ParseType(r.PredicateType)
-	if err != nil {
-		return &RequestError{Field: "/predicateType", Detail: err.Error()}
+	return nil
+}
+
+// checkClaimant wants a caller whose token says who built something: an API
+// token or a client certificate says nothing of a build.
+func checkClaimant(caller identity.Identity) error {
+	if caller.IsZero() || caller.Issuer == identity.Local || len(caller.Claims) == 0 {
+		return fmt.Errorf("%w: %w", &RequestError{Field: "/headers/Authorization", Detail: "want the job's own identity token"}, ErrIdentityKey)
 	}
-	r.PredicateType = uri
-	return checkPredicate(uri, r.Predicate)
+	return nil
 }
 
 func checkPredicate(uri string, document []byte) error {

@@ -18,6 +18,10 @@ type Result struct {
 	PredicateType string `json:"predicateType,omitempty"`
 	// Signer says who signed.
 	Signer Signatory `json:"signer"`
+	// SLSA and Statement are of provenance: the level that the claims support,
+	// and the statement about the image.
+	SLSA      *SLSA           `json:"slsa,omitempty"`
+	Statement json.RawMessage `json:"statement,omitempty"`
 	// Signatures, or attestations, are in the order they were planned: the image first, then
 	// the children of an index, each in the formats asked for.
 	Signatures []Signature `json:"signatures"`
@@ -39,6 +43,13 @@ type Signatory struct {
 	KeyID string `json:"keyId,omitempty"`
 	// Identity is the certificate's.
 	Identity *SignatoryIdentity `json:"identity,omitempty"`
+}
+
+// SLSA is the SLSA build level that the service grants a provenance.
+type SLSA struct {
+	BuildLevel int `json:"buildLevel"`
+	// Reasons say why it is not higher, or why it is the highest.
+	Reasons []string `json:"reasons"`
 }
 
 // SignatoryIdentity is whom a certificate names.

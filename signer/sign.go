@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/countersign/countersign/identity"
+	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/store"
 )
 
@@ -103,6 +104,11 @@ func (s *Signer) again(ctx context.Context, f *flight, p prepared, stored store.
 	}
 	// The scope holds the caller: it is the same one, authenticated anew.
 	w.doc.prove(p.caller, s.cfg.Clock.Now())
+	if w.doc.Request.Action == policy.ActionProvenance && !w.doc.signed() {
+		// Another run of the same pipeline has the same scope and other claims:
+		// what is signed now must be of who is certified now.
+		w.doc.Request.Predicate, w.doc.SLSA = nil, nil
+	}
 	out := s.run(ctx, w)
 	out.replayed = true
 	return out

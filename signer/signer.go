@@ -12,6 +12,7 @@ import (
 
 	"github.com/countersign/countersign/archive"
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/provenance"
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/internal/clock"
@@ -132,6 +133,9 @@ type Config struct {
 	Archive    Archive
 	Operations store.Operations
 	Journal    Journal
+	// ProvenanceRules are the operator's for an issuer's provenance; without it
+	// there are none.
+	ProvenanceRules func(ctx context.Context, issuer string) (provenance.Rules, error)
 	// Grants are the grants in force now.
 	Grants  func(ctx context.Context) ([]policy.Grant, error)
 	Checker Checker
