@@ -68,6 +68,23 @@ func unmarshal(b []byte, v any) error {
 	if document, ok := v.(*any); ok {
 		return refuseNull(*document, "")
 	}
+	if foreign := foreignParts(v); foreign != nil {
+		return strictjson.NoNull(b, foreign...)
+	}
+	return nil
+}
+
+// foreignParts are the parts of a request whose form is somebody else's, who
+// may write null. Such a body is not checked against a schema (a bill of
+// materials as a tree of Go values is many times its size), so what must hold
+// of it is checked by its handler.
+func foreignParts(v any) []string {
+	switch v.(type) {
+	case *api.AttestationRequest:
+		return []string{"/predicate"}
+	case *api.ProvenanceRequest:
+		return []string{"/externalParameters", "/resolvedDependencies", "/byproducts"}
+	}
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/signer"
 )
 
 // maxRequestID bounds an X-Request-Id that a caller brings.
@@ -187,6 +188,15 @@ func (s *Server) bound(c *gin.Context) {
 		most = limits.RequestBody
 	}
 	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, most)
+	if most == limits.AttestationBody && uint64(c.Request.ContentLength) > limits.RequestBody { // -1, not known, is large
+		select {
+		case s.large <- struct{}{}:
+			defer func() { <-s.large }()
+		default:
+			s.fail(c, signer.ErrBusy)
+			return
+		}
+	}
 	if a.stream {
 		c.Next()
 		return

@@ -12,6 +12,7 @@ import (
 
 	"github.com/countersign/countersign/archive"
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/provenance"
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/catalog"
@@ -153,8 +154,16 @@ func requestProblems() []row {
 			[]error{authority.ErrPublicKey, errKey, errProof},
 		},
 		{
-			"identity_required", http.StatusUnprocessableEntity, "Key required", "Name a managed key; signing with a certificate needs a caller with an OIDC identity.", 0,
+			"identity_required", http.StatusUnprocessableEntity, "Identity token required", "Signing with a certificate, and provenance, need a caller with an OIDC identity token; to sign or attest with an API token, name a managed key.", 0,
 			[]error{signer.ErrIdentityKey},
+		},
+		{
+			"claim_mismatch", http.StatusUnprocessableEntity, "Contradicts the token", "Fields of the request say something else than the caller's identity token; errors names each. Leave them out: they are taken from the token.", 0,
+			[]error{signer.ErrClaimMismatch},
+		},
+		{
+			"claims_insufficient", http.StatusUnprocessableEntity, "No provenance from this token", "The caller's identity token, with the provenance rules of its issuer under /v1/issuers, does not say who built what from which source; errors names the claim.", 0,
+			[]error{signer.ErrClaims},
 		},
 		{
 			"identity_expired", http.StatusUnprocessableEntity, "Identity proven too long ago", "Repeat the call with a fresh identity token and the same Idempotency-Key.", 0,
@@ -414,6 +423,8 @@ func fieldsOf(err error) []api.FieldProblem {
 		signing *signer.RequestError
 		verify  *verifier.RequestError
 		missing *signer.ForbiddenError
+		claims  *provenance.MismatchError
+		claim   *provenance.ClaimError
 		trusted *policy.FieldError
 	)
 	switch {
@@ -421,6 +432,10 @@ func fieldsOf(err error) []api.FieldProblem {
 		return known.fields
 	case errors.As(err, &signing):
 		return fieldProblem(location(signing.Field), signing.Detail)
+	case errors.As(err, &claims):
+		return mismatches(claims)
+	case errors.As(err, &claim):
+		return []api.FieldProblem{{Location: "token." + claim.Claim, Code: "invalid", Detail: claim.Problem}}
 	case errors.As(err, &verify):
 		return fieldProblem(location(verify.Field), verify.Problem)
 	case errors.As(err, &missing):
@@ -431,6 +446,14 @@ func fieldsOf(err error) []api.FieldProblem {
 		return fieldProblem(location(strict.Pointer), strict.Problem)
 	}
 	return nil
+}
+
+func mismatches(err *provenance.MismatchError) []api.FieldProblem {
+	out := make([]api.FieldProblem, 0, len(err.Fields))
+	for _, f := range err.Fields[:min(len(err.Fields), maxFieldProblems)] {
+		out = append(out, api.FieldProblem{Location: location(f.Pointer), Code: "claim_mismatch", Detail: f.Detail})
+	}
+	return out
 }
 
 // location turns an RFC 6901 pointer or a field name into the form of

@@ -75,6 +75,10 @@ func workRoles(cfg Config) map[route]access {
 	events.stream = true
 	return map[route]access{
 		{http.MethodPost, "/v1/signatures"}:           {roles: []identity.Role{identity.Signer}, once: true},
+		{http.MethodPost, "/v1/attestations"}:         {roles: []identity.Role{identity.Signer}, once: true, body: limits.AttestationBody},
+		{http.MethodPost, "/v1/provenance"}:           {roles: []identity.Role{identity.Signer}, once: true, body: limits.AttestationBody},
+		{http.MethodGet, "/v1/attestations"}:          read,
+		{http.MethodGet, "/v1/attestations/:id"}:      read,
 		{http.MethodGet, "/v1/signatures"}:            read,
 		{http.MethodGet, "/v1/signatures/:id"}:        read,
 		{http.MethodGet, "/v1/operations/:id"}:        by(identity.Signer, identity.Auditor),

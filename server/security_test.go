@@ -75,14 +75,15 @@ func may(role, route string) bool {
 	case role == "admin":
 		return true
 	}
-	auditor := reads("signatures", "operations", "keys", "registries", "policies", "grants", "issuers", "trust-roots", "authorities", "tokens", "artifacts", "decisions", "audit") ||
+	auditor := reads("signatures", "attestations", "operations", "keys", "registries", "policies", "grants", "issuers", "trust-roots", "authorities", "tokens", "artifacts", "decisions", "audit") ||
 		route == "POST /v1/grants/check" || route == "GET /metrics"
 	switch role {
 	case "verifier":
-		return reads("verify", "signatures", "keys", "policies", "artifacts") || strings.HasPrefix(route, "GET /v1/decisions/") ||
+		return reads("verify", "signatures", "attestations", "keys", "policies", "artifacts") || strings.HasPrefix(route, "GET /v1/decisions/") ||
 			route == "POST /v1/verify" || route == "POST /v1/admission/validate"
 	case "signer":
-		return reads("signatures", "operations", "keys", "artifacts") || route == "POST /v1/signatures" || route == "POST /api/v2/log/entries"
+		return reads("signatures", "attestations", "operations", "keys", "artifacts") || route == "POST /v1/signatures" ||
+			route == "POST /v1/attestations" || route == "POST /v1/provenance" || route == "POST /api/v2/log/entries"
 	case "auditor":
 		return auditor
 	case "security":
@@ -264,6 +265,8 @@ func TestEveryFieldNull(t *testing.T) {
 	h := open(t)
 	bodies := map[string][]string{
 		"POST /v1/signatures":         {"image", "key", "annotations", "recursive", "formats"},
+		"POST /v1/attestations":       {"image", "key", "predicateType", "predicate", "recursive", "formats"},
+		"POST /v1/provenance":         {"image", "key", "externalParameters", "resolvedDependencies", "byproducts", "recursive", "formats"},
 		"POST /v1/verify":             {"images", "context", "policy", "timeout"},
 		"POST /v1/keys":               {"name", "algorithm", "backend", "ref", "purposes"},
 		"POST /v1/keys/x/revoke":      {"reason", "compromisedAt"},

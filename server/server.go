@@ -18,6 +18,7 @@ import (
 	"github.com/countersign/countersign/catalog"
 	"github.com/countersign/countersign/identity/token"
 	"github.com/countersign/countersign/internal/clock"
+	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/signer"
@@ -113,6 +114,8 @@ type Server struct {
 	metrics     *metrics
 	crossOrigin *http.CrossOriginProtection
 	openapi     []byte
+	// large holds a place for each large body that is being worked on.
+	large chan struct{}
 }
 
 // New assembles the routes. It fails when a part is missing, or when the
@@ -128,7 +131,7 @@ func New(cfg Config) (*Server, error) {
 	engine := newEngine()
 	s := &Server{
 		cfg: cfg, engine: engine, access: roleTable(cfg), problems: problemTable(),
-		metrics: m, crossOrigin: http.NewCrossOriginProtection(),
+		metrics: m, crossOrigin: http.NewCrossOriginProtection(), large: make(chan struct{}, limits.LargeBodies),
 	}
 	s.use()
 	s.api = newAPI(engine)
@@ -156,6 +159,7 @@ func (s *Server) routes() {
 	s.engine.NoRoute(func(c *gin.Context) { s.fail(c, errNoRoute) })
 	s.engine.NoMethod(func(c *gin.Context) { s.fail(c, errNoMethod) })
 	s.signatureRoutes()
+	s.attestationRoutes()
 	s.operationRoutes()
 	s.verifyRoutes()
 	s.keyRoutes()

@@ -12,10 +12,15 @@ import (
 	"github.com/countersign/countersign/signer"
 )
 
-type signInput struct {
+// SignHeaders are of every call that signs.
+type SignHeaders struct {
 	IdempotencyKey string `header:"Idempotency-Key" doc:"Makes the call safe to repeat: the same key and body give the same answer."`
 	Prefer         string `header:"Prefer" maxLength:"256" doc:"respond-async answers 202 with an operation."`
-	Body           api.SignatureRequest
+}
+
+type signInput struct {
+	SignHeaders
+	Body api.SignatureRequest
 }
 
 // rawOutput is an answer whose bytes are made elsewhere and must not change.
@@ -34,6 +39,7 @@ type signatureFilter struct {
 	Digest     string `query:"digest" maxLength:"128" doc:"Only signatures of this digest."`
 	Repository string `query:"repository" maxLength:"512" doc:"Only signatures in this HOST/REPOSITORY."`
 	Key        string `query:"key" maxLength:"128" doc:"Only signatures by this key."`
+	Identity   string `query:"identity" maxLength:"1024" doc:"Only signatures with a certificate of this subject."`
 }
 
 // IDInput is the path of one object with an id.
@@ -72,10 +78,15 @@ func schemaOf[T any](s *Server, description string) *huma.Response {
 }
 
 func (s *Server) createSignature(ctx context.Context, in *signInput) (*rawOutput, error) {
-	request := signer.Request{
+	return s.sign(ctx, in.SignHeaders, "/v1/signatures/", signer.Request{
 		Image: in.Body.Image, Key: in.Body.Key, Annotations: in.Body.Annotations,
-		Recursive: in.Body.Recursive, Formats: in.Body.Formats, IdempotencyKey: in.IdempotencyKey,
-	}
+		Recursive: in.Body.Recursive, Formats: in.Body.Formats,
+	})
+}
+
+// sign answers every call that signs; its results are found under a path.
+func (s *Server) sign(ctx context.Context, in SignHeaders, path string, request signer.Request) (*rawOutput, error) {
+	request.IdempotencyKey = in.IdempotencyKey
 	if prefersAsync(in.Prefer) {
 		op, err := s.cfg.Signer.Start(ctx, callerOf(ctx), request)
 		if err != nil {
@@ -94,7 +105,7 @@ func (s *Server) createSignature(ctx context.Context, in *signInput) (*rawOutput
 	if err != nil {
 		return nil, err
 	}
-	out := &rawOutput{Status: http.StatusCreated, ContentType: "application/json", Location: "/v1/signatures/" + result.ID, Body: result.Body()}
+	out := &rawOutput{Status: http.StatusCreated, ContentType: "application/json", Location: path + result.ID, Body: result.Body()}
 	if replayed {
 		out.Replayed = "true"
 	}
@@ -134,12 +145,24 @@ func (s *Server) accepted(ctx context.Context, op signer.Operation) (*rawOutput,
 }
 
 func (s *Server) listSignatures(ctx context.Context, in *signatureFilter) (*bodyOutput[api.SignatureList], error) {
-	filter := signer.Filter{Digest: in.Digest, Repository: in.Repository, Signer: in.Key}
+	who, err := signedFilter(in.Key, in.Identity)
+	if err != nil {
+		return nil, err
+	}
+	filter := signer.Filter{Digest: in.Digest, Repository: in.Repository, Signer: who}
 	results, next, err := s.cfg.Signer.Signatures(ctx, filter, in.page())
 	if err != nil {
 		return nil, err
 	}
 	return &bodyOutput[api.SignatureList]{Body: api.SignatureList{Items: each(results, signatureLine), NextCursor: next}}, nil
+}
+
+// signedFilter is the signer that a list is asked for: a key or an identity.
+func signedFilter(key, identity string) (string, error) {
+	if key != "" && identity != "" {
+		return "", &refusal{cause: errRequest, fields: fieldProblem("query.identity", "ask for a key or an identity; nothing is signed by both")}
+	}
+	return key + identity, nil
 }
 
 func (s *Server) getSignature(ctx context.Context, in *IDInput) (*rawOutput, error) {
@@ -162,12 +185,13 @@ func signedBy(s signer.Signatory) api.SignedBy {
 func signatureLine(r signer.Result) api.Signature {
 	return api.Signature{
 		ID: r.ID, Image: r.Image, Digest: r.Digest, CreatedAt: r.CreatedAt,
-		Signer: signedBy(r.Signer),
-		Signatures: each(r.Signatures, func(i signer.Signature) api.SignatureItem {
-			return api.SignatureItem{
-				Digest: i.Digest, Platform: i.Platform, Format: i.Format, Referrer: i.Referrer,
-				LogEntry: &api.LogEntryRef{LogID: i.LogEntry.LogID, Index: i.LogEntry.Index},
-			}
-		}),
+		Signer: signedBy(r.Signer), Signatures: each(r.Signatures, itemLine),
+	}
+}
+
+func itemLine(i signer.Signature) api.SignatureItem {
+	return api.SignatureItem{
+		Digest: i.Digest, Platform: i.Platform, Format: i.Format, Referrer: i.Referrer,
+		LogEntry: &api.LogEntryRef{LogID: i.LogEntry.LogID, Index: i.LogEntry.Index},
 	}
 }

@@ -33,7 +33,7 @@ func walkSigning(t *testing.T, h *house, c *api.Client, image string) {
 	t.Helper()
 	ctx := t.Context()
 	_, err := h.admin.PutGrant(ctx, "admin", api.GrantRequest{
-		Issuer: "local", Subject: "admin", Repositories: []string{h.registry.Host + "/**"}, Keys: []string{"*"}, Actions: []string{"sign"},
+		Issuer: "local", Subject: "admin", Repositories: []string{h.registry.Host + "/**"}, Keys: []string{"*"}, Actions: []string{"sign", "attest"},
 	}, api.PutOptions{})
 	h.must(err)
 	s, _, err := c.Sign(ctx, api.SignatureRequest{Image: image, Key: "release", Annotations: map[string]string{"a": "b"}}, api.SignOptions{IdempotencyKey: "spec"})
@@ -43,6 +43,14 @@ func walkSigning(t *testing.T, h *house, c *api.Client, image string) {
 	_, err = c.WaitOperation(ctx, op.ID, 50*time.Millisecond)
 	h.must(err)
 	_, err = c.Signature(ctx, s.ID)
+	h.must(err)
+	attestation, _, err := c.Attest(ctx, api.AttestationRequest{
+		Image: image, Key: "release", PredicateType: "https://example.com/review/v1", Predicate: []byte(`{"by":null}`), Formats: []string{"bundle", "legacy"},
+	}, api.SignOptions{})
+	h.must(err)
+	_, err = c.Attestation(ctx, attestation.ID)
+	h.must(err)
+	_, err = c.Attestations(ctx, api.AttestationFilter{})
 	h.must(err)
 	_, err = c.Signatures(ctx, api.SignatureFilter{})
 	h.must(err)

@@ -30,10 +30,14 @@ func (c *Client) Sign(ctx context.Context, req SignatureRequest, o SignOptions) 
 
 // StartSign begins to sign and returns the operation to be watched.
 func (c *Client) StartSign(ctx context.Context, req SignatureRequest, o SignOptions) (Operation, error) {
+	return c.begin(ctx, "v1/signatures", req, o)
+}
+
+func (c *Client) begin(ctx context.Context, path string, req any, o SignOptions) (Operation, error) {
 	header := o.header()
 	header.Set("Prefer", "respond-async")
 	var op Operation
-	_, _, err := c.do(ctx, call{method: http.MethodPost, path: "v1/signatures", header: header, body: req, out: &op})
+	_, _, err := c.do(ctx, call{method: http.MethodPost, path: path, header: header, body: req, out: &op})
 	return op, err
 }
 
@@ -71,10 +75,68 @@ func operationError(op Operation) error {
 	return nil
 }
 
+// Attest signs an attestation about an image and waits for it.
+func (c *Client) Attest(ctx context.Context, req AttestationRequest, o SignOptions) (a Attestation, replayed bool, err error) {
+	_, header, err := c.do(ctx, call{method: http.MethodPost, path: "v1/attestations", header: o.header(), body: req, out: &a})
+	return a, header.Get("Idempotency-Replayed") == "true", err
+}
+
+// Provenance has the service attest how an image was built, from the caller's
+// identity token.
+func (c *Client) Provenance(ctx context.Context, req ProvenanceRequest, o SignOptions) (a Attestation, replayed bool, err error) {
+	_, header, err := c.do(ctx, call{method: http.MethodPost, path: "v1/provenance", header: o.header(), body: req, out: &a})
+	return a, header.Get("Idempotency-Replayed") == "true", err
+}
+
+// StartAttest begins to attest and returns the operation to be watched.
+func (c *Client) StartAttest(ctx context.Context, req AttestationRequest, o SignOptions) (Operation, error) {
+	return c.begin(ctx, "v1/attestations", req, o)
+}
+
+// StartProvenance begins to attest provenance and returns the operation to be
+// watched.
+func (c *Client) StartProvenance(ctx context.Context, req ProvenanceRequest, o SignOptions) (Operation, error) {
+	return c.begin(ctx, "v1/provenance", req, o)
+}
+
+// AttestationFilter selects attestations; empty fields select all.
+type AttestationFilter struct {
+	Digest        string
+	Repository    string
+	PredicateType string
+	// Key names a managed key, Identity the subject of a certificate; at most
+	// one of them.
+	Key      string
+	Identity string
+	ListOptions
+}
+
+// Attestations lists attestations, newest first, without their content.
+func (c *Client) Attestations(ctx context.Context, f AttestationFilter) (l AttestationList, err error) {
+	q := f.query()
+	set(q, "digest", f.Digest)
+	set(q, "repository", f.Repository)
+	set(q, "predicateType", f.PredicateType)
+	set(q, "key", f.Key)
+	set(q, "identity", f.Identity)
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/attestations", query: q, out: &l})
+	return l, err
+}
+
+// Attestation returns one attestation.
+func (c *Client) Attestation(ctx context.Context, id string) (a Attestation, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/attestations/" + seg(id), out: &a})
+	return a, err
+}
+
 // SignatureFilter selects signatures; empty fields select all.
 type SignatureFilter struct {
 	Digest     string
 	Repository string
+	// Key names a managed key, Identity the subject of a certificate; at most
+	// one of them.
+	Key      string
+	Identity string
 	ListOptions
 }
 
@@ -83,6 +145,8 @@ func (c *Client) Signatures(ctx context.Context, f SignatureFilter) (l Signature
 	q := f.query()
 	set(q, "digest", f.Digest)
 	set(q, "repository", f.Repository)
+	set(q, "key", f.Key)
+	set(q, "identity", f.Identity)
 	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/signatures", query: q, out: &l})
 	return l, err
 }
