@@ -81,9 +81,9 @@ func (a *app) rootCommand() *cobra.Command {
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return checkFormat(a.format) }
 	root.AddCommand(
 		a.serveCommand(), a.demoCommand(), a.loginCommand(),
-		a.signCommand(), a.verifyCommand(), a.operationCommand(),
+		a.signCommand(), a.attestCommand(), a.provenanceCommand(), a.verifyCommand(), a.operationCommand(),
 		a.keysCommand(), a.registriesCommand(), a.policiesCommand(), a.grantsCommand(), a.issuersCommand(), a.trustRootsCommand(), a.tokensCommand(),
-		a.artifactsCommand(), a.decisionsCommand(), a.auditCommand(),
+		a.attestationsCommand(), a.artifactsCommand(), a.decisionsCommand(), a.auditCommand(),
 		a.logCommand(), a.authoritiesCommand(), a.trustCommand(), a.doctorCommand(),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp},
 	)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -78,31 +77,13 @@ func pairs(flag string, args []string) (map[string]string, error) {
 
 func (a *app) startSign(ctx context.Context, client *api.Client, request api.SignatureRequest, options api.SignOptions) error {
 	operation, err := client.StartSign(ctx, request, options)
-	if err != nil {
-		return err
-	}
-	if err := a.printOperation(operation); err != nil {
-		return err
-	}
-	if !operation.Finished() {
-		return errPending
-	}
-	return nil
+	return a.begun(operation, err)
 }
 
 func (a *app) printSignature(s api.Signature) error {
 	return a.print(s, func() string {
-		rows := make([][]string, 0, len(s.Signatures))
-		for _, item := range s.Signatures {
-			index := ""
-			if item.LogEntry != nil {
-				index = strconv.FormatInt(item.LogEntry.Index, 10)
-			}
-			rows = append(rows, []string{short(item.Digest), item.Platform, item.Format, index, short(item.Referrer)})
-		}
 		return fmt.Sprintf("%s\nsigned by %s, signature %s\n\n%s",
-			clean(s.Image), signerText(s.Signer), s.ID,
-			a.grid([]string{"DIGEST", "PLATFORM", "FORMAT", "LOG INDEX", "REFERRER"}, rows))
+			clean(s.Image), signerText(s.Signer), s.ID, a.itemTable(s.Signatures))
 	})
 }
 

@@ -1,9 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -77,7 +81,11 @@ func operationError(op Operation) error {
 
 // Attest signs an attestation about an image and waits for it.
 func (c *Client) Attest(ctx context.Context, req AttestationRequest, o SignOptions) (a Attestation, replayed bool, err error) {
-	_, header, err := c.do(ctx, call{method: http.MethodPost, path: "v1/attestations", header: o.header(), body: req, out: &a})
+	body, err := req.body()
+	if err != nil {
+		return a, false, err
+	}
+	_, header, err := c.do(ctx, call{method: http.MethodPost, path: "v1/attestations", header: o.header(), body: body, out: &a})
 	return a, header.Get("Idempotency-Replayed") == "true", err
 }
 
@@ -90,7 +98,29 @@ func (c *Client) Provenance(ctx context.Context, req ProvenanceRequest, o SignOp
 
 // StartAttest begins to attest and returns the operation to be watched.
 func (c *Client) StartAttest(ctx context.Context, req AttestationRequest, o SignOptions) (Operation, error) {
-	return c.begin(ctx, "v1/attestations", req, o)
+	body, err := req.body()
+	if err != nil {
+		return Operation{}, err
+	}
+	return c.begin(ctx, "v1/attestations", body, o)
+}
+
+// body is the request's JSON with the predicate byte for byte, which
+// encoding/json would write anew. It must be JSON: it could add fields to the
+// request otherwise.
+func (r AttestationRequest) body() ([]byte, error) {
+	predicate := r.Predicate
+	if !json.Valid(predicate) {
+		return nil, errors.New("encoding the request: the predicate is not JSON")
+	}
+	r.Predicate = nil
+	raw, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encoding the request: %w", err)
+	}
+	// In a string the quotes would be escaped, so this is the member.
+	before, after, _ := bytes.Cut(raw, []byte(`"predicate":null`))
+	return slices.Concat(before, []byte(`"predicate":`), predicate, after), nil
 }
 
 // StartProvenance begins to attest provenance and returns the operation to be
