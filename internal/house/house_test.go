@@ -29,8 +29,9 @@ var layers = map[string]int{
 	"attest": 1, "tlog": 1, "trust": 1, "identity": 1, "internal/localissuer": 1,
 	"attest/predicate": 1, "attest/scan": 1, "attest/provenance": 1, "attest/layout": 1,
 	"keys": 2, "tlog/sequencer": 2, "authority": 2, "archive": 2, "registry": 2,
-	"trust/tuf": 2, "identity/oidc": 2, "identity/token": 2, "audit": 2,
-	"policy": 3, "catalog": 3,
+	"trust/tuf": 2, "identity/oidc": 2, "identity/token": 2, "audit": 2, "policy/condition": 2,
+	"policy/slsa": 2,
+	"policy":      3, "catalog": 3,
 	"signer": 4, "verifier": 4,
 	"server": 5, "server/api": 5, "server/console": 5,
 	"daemon":          6,
@@ -76,6 +77,7 @@ var confined = map[string][]string{
 	"github.com/in-toto/in-toto-golang":                    {"attest/layout"},
 	"github.com/spf13/cobra":                               {"cmd/countersign"},
 	"github.com/knadh/koanf":                               {"cmd/countersign"},
+	"cel.dev/cel-go":                                       {"policy/condition"},
 	"database/sql":                                         {"store"},
 }
 

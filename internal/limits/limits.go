@@ -265,3 +265,31 @@ const (
 	// same time.
 	LargeBodies = 8
 )
+
+// Conditions and expectations of policies.
+const (
+	// Condition bounds one expression, in bytes; ConditionDepth its nesting,
+	// ConditionNodes its parts, ConditionLoops loops within loops, and
+	// ConditionRegex one compiled regular expression in instructions.
+	Condition      = 8 << 10
+	ConditionDepth = 64
+	ConditionNodes = 10_000
+	ConditionLoops = 4
+	ConditionRegex = 1000
+	// ConditionCost bounds one evaluation, in CEL's units: about a step, or ten
+	// bytes of text looked at.
+	ConditionCost = 1_000_000
+	// ConditionInterrupt is after how many rounds of a loop a deadline is
+	// looked at.
+	ConditionInterrupt = 100
+	// ConditionMembers bounds the members of one object or list that an
+	// expression looks into.
+	ConditionMembers = 1 << 18
+	// ConditionText bounds one text that an expression uses, and one object or
+	// list that it compares or joins as a whole, in bytes.
+	ConditionText = 256 << 10
+	// Levels bounds the builders of one policy requirement.
+	Levels = 64
+	// MaxAge bounds how long ago a policy may let an attestation be made.
+	MaxAge = 10 * 366 * 24 * time.Hour
+)
