@@ -2,8 +2,10 @@ package policy
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
+	"time"
 )
 
 // Outcome is what a policy says of an image.
@@ -15,6 +17,9 @@ type Outcome struct {
 	// Requirements are the policy's requirements in its order: the members of
 	// the outermost `all`, or else the one requirement there is.
 	Requirements []RequirementResult
+	// Expires is when a PASSED verdict has to be asked for again because an
+	// attestation it rests on will be too old; zero when it rests on none.
+	Expires time.Time
 }
 
 // RequirementResult is what became of one requirement.
@@ -31,15 +36,20 @@ type RequirementResult struct {
 // Decide says whether the facts of one image satisfy the policy.
 //
 // Without an accepted fact the answer is FAILED, whatever the policy. A
-// signature requirement holds by an accepted fact of the authority it names
-// that has a SignerID. `all` and `any` hold by their members. `atLeast` holds
-// when n members can each be met by a signer of its own, so that two
-// signatures by one key, under whatever names, count once. Adding an accepted
-// fact never turns PASSED into FAILED, and a fact that was not accepted
+// signature requirement holds by an accepted signature of the authority it
+// names that has a SignerID, and never by an attestation; an attestation
+// requirement by attestations of its type only. `all` and `any` hold by their
+// members. `atLeast` holds when n members can each be met by a signer of its
+// own, so that two signatures by one key, under whatever names, count once.
+// Adding an accepted fact never turns PASSED into FAILED but where the policy
+// asks for the newest or every attestation, and a fact that was not accepted
 // changes reasons only. The order of facts matters to nothing but the order of
 // evidence.
-func (p *Policy) Decide(facts []Fact) Outcome {
-	if len(p.require.members) == 0 && p.require.authority == "" {
+//
+// It asks no time but the question's; ending ctx interrupts conditions, which
+// then do not hold.
+func (p *Policy) Decide(ctx context.Context, in Question) Outcome {
+	if p.require.isZero() {
 		return Outcome{Verdict: Failed, Reasons: []Reason{{
 			Code: PolicyError, Message: "the policy requires nothing and so allows nothing", Policy: p.Name,
 		}}}
@@ -50,7 +60,9 @@ func (p *Policy) Decide(facts []Fact) Outcome {
 	}
 	out := Outcome{Verdict: Passed}
 	for i := range parts {
-		result := p.result(&parts[i], facts)
+		f := parts[i].judge(ctx, &in)
+		out.Expires = earlier(out.Expires, f.expires)
+		result := p.result(&parts[i], f)
 		if result.Verdict != Passed {
 			out.Verdict = Failed
 			out.Reasons = append(out.Reasons, result.Reasons[0])
@@ -60,8 +72,7 @@ func (p *Policy) Decide(facts []Fact) Outcome {
 	return out
 }
 
-func (p *Policy) result(q *requirement, facts []Fact) RequirementResult {
-	f := q.judge(facts)
+func (p *Policy) result(q *requirement, f finding) RequirementResult {
 	r := RequirementResult{Requirement: q.text, Verdict: Failed, Evidence: []Evidence{}}
 	if f.holds {
 		r.Verdict = Passed
@@ -83,22 +94,38 @@ type finding struct {
 	evidence []Evidence
 	// reasons are why it does not hold; never empty then.
 	reasons []Reason
+	// expires is when the evidence will be too old, or zero.
+	expires time.Time
 }
 
-func (q *requirement) judge(facts []Fact) finding {
-	if q.authority != "" {
-		return q.judgeSignature(facts)
+func (f *finding) expire(at time.Time) { f.expires = earlier(f.expires, at) }
+
+// earlier is the earlier of two times of which zero is none.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func (q *requirement) judge(ctx context.Context, in *Question) finding {
+	switch {
+	case q.authority != "":
+		return q.judgeSignature(in.Facts)
+	case q.attestation != nil:
+		return q.judgeAttestation(ctx, in)
 	}
 	f := finding{signers: make(map[string]bool)}
 	var held []map[string]bool
 	for i := range q.members {
-		m := q.members[i].judge(facts)
+		m := q.members[i].judge(ctx, in)
 		if !m.holds {
 			f.reasons = append(f.reasons, m.reasons...)
 			continue
 		}
 		held = append(held, m.signers)
 		f.evidence = append(f.evidence, m.evidence...)
+		f.expire(m.expires)
 		for s := range m.signers {
 			f.signers[s] = true
 		}
@@ -117,7 +144,7 @@ func (q *requirement) judge(facts []Fact) finding {
 			Message: fmt.Sprintf("%d of %d needed signers: %s", count, q.need, q.text),
 		})
 	}
-	f.evidence, f.signers = nil, nil
+	f.evidence, f.signers, f.expires = nil, nil, time.Time{}
 	return f
 }
 
@@ -127,11 +154,13 @@ func (q *requirement) judgeSignature(facts []Fact) finding {
 		fact := &facts[i]
 		switch {
 		case fact.Authority != q.authority:
-		case !fact.Accepted && fact.Reason.Code == "":
-			f.reasons = append(f.reasons, Reason{Code: PolicyError, Message: "a signature was refused without a reason"})
+		case fact.Kind == KindAttestation:
+			if fact.Accepted {
+				f.reasons = append(f.reasons, *reasonf(PredicateTypeMismatch, "%s attested the image and did not sign it", q.authority))
+			}
 		case !fact.Accepted:
-			f.reasons = append(f.reasons, fact.Reason)
-		case fact.SignerID != "":
+			f.reasons = append(f.reasons, refusal(fact))
+		case fact.Kind == KindSignature && fact.SignerID != "":
 			f.signers[fact.SignerID] = true
 			f.evidence = append(f.evidence, fact.Evidence)
 		}
@@ -206,6 +235,15 @@ func nearestFirst(reasons []Reason) []Reason {
 	return slices.CompactFunc(reasons, func(a, b Reason) bool { return a.Code == b.Code })
 }
 
+// Nearest is the reason of several that came closest to being accepted, or nil
+// of none.
+func Nearest(reasons []Reason) *Reason {
+	if len(reasons) == 0 {
+		return nil
+	}
+	return &nearestFirst(reasons)[0]
+}
+
 // nearness ranks codes by how far a signature got: the verifier finds out
 // whose it is, whether it is valid, whether it speaks of this image, whether it
 // is logged, when it was made, and whether its key was good then, in about this
@@ -213,7 +251,7 @@ func nearestFirst(reasons []Reason) []Reason {
 // signature of the right signer.
 func nearness(c Code) int {
 	order := []Code{
-		NoSignature,
+		NoSignature, AttestationMissing,
 		UntrustedKey, IdentityMismatch, PredicateTypeMismatch,
 		SignatureInvalid, CertificateInvalid, CertificateExpired,
 		LimitExceeded, RegistryUnavailable, DeadlineExceeded,
@@ -221,6 +259,9 @@ func nearness(c Code) int {
 		LogEntryMissing, LogEntryMismatch, InclusionProofInvalid, CheckpointInvalid,
 		TimestampMissing, TimestampInvalid,
 		KeyOutsideWindow, KeyRevoked,
+		PredicateInvalid, AttestationTooOld,
+		BuilderMismatch, SourceMismatch, ParameterMismatch, BuildLevelTooLow,
+		ConditionError, ConditionFalse,
 		ThresholdNotMet,
 	}
 	if i := slices.Index(order, c); i >= 0 {

@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -9,6 +10,11 @@ import (
 
 	"github.com/countersign/countersign/policy"
 )
+
+// decide asks with facts alone.
+func decide(p *policy.Policy, facts []policy.Fact) policy.Outcome {
+	return p.Decide(context.Background(), policy.Question{Facts: facts})
+}
 
 // withRequire is a policy with authorities a, b, c, d over managed keys.
 func withRequire(t testing.TB, require string) *policy.Policy {
@@ -130,7 +136,7 @@ func TestDecide(t *testing.T) {
 func check(t *testing.T, p *policy.Policy, require, facts string, want policy.Verdict) {
 	t.Helper()
 	for _, order := range [][]policy.Fact{accepted(facts), reverse(accepted(facts))} {
-		got := p.Decide(order)
+		got := decide(p, order)
 		if got.Verdict != want {
 			t.Errorf("%s with %q: %s, want %s", require, facts, got.Verdict, want)
 		}
@@ -156,16 +162,16 @@ func TestRejectedFactsNeverCount(t *testing.T) {
 	p := withRequire(t, "{atLeast: {n: 2, of: [{signature: {by: a}}, {signature: {by: b}}]}}")
 	bad := rejected("b", policy.KeyRevoked)
 	bad.Evidence = policy.Evidence{Signer: "K"}
-	if got := p.Decide(append(accepted("a:1"), bad)).Verdict; got != policy.Failed {
+	if got := decide(p, append(accepted("a:1"), bad)).Verdict; got != policy.Failed {
 		t.Error(got)
 	}
-	if got := p.Decide(append(accepted("a:1 b:2"), bad)).Verdict; got != policy.Passed {
+	if got := decide(p, append(accepted("a:1 b:2"), bad)).Verdict; got != policy.Passed {
 		t.Error("a rejected fact took a pass away")
 	}
 }
 
 func TestZeroPolicyFails(t *testing.T) { // F4
-	got := new(policy.Policy).Decide(accepted("a:1"))
+	got := decide(new(policy.Policy), accepted("a:1"))
 	if got.Verdict != policy.Failed || got.Reasons[0].Code != policy.PolicyError {
 		t.Errorf("%+v", got)
 	}
@@ -175,7 +181,7 @@ func TestZeroPolicyFails(t *testing.T) { // F4
 func TestModeDoesNotChangeTheDecision(t *testing.T) {
 	for _, mode := range []policy.Mode{policy.Enforce, policy.Warn, policy.Audit} {
 		p := mustParse(t, strings.Replace(control(t), "mode: enforce", "mode: "+string(mode), 1))
-		if p.Mode != mode || p.Decide(nil).Verdict != policy.Failed || p.Decide(accepted("release:1")).Verdict != policy.Passed {
+		if p.Mode != mode || decide(p, nil).Verdict != policy.Failed || decide(p, accepted("release:1")).Verdict != policy.Passed {
 			t.Errorf("mode %s", mode)
 		}
 	}
@@ -217,7 +223,7 @@ func TestReasons(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, facts := range [][]policy.Fact{tt.facts, reverse(slices.Clone(tt.facts))} {
-				out := withRequire(t, tt.require).Decide(facts)
+				out := decide(withRequire(t, tt.require), facts)
 				if out.Verdict != policy.Failed || len(out.Requirements) != 1 {
 					t.Fatalf("%+v", out)
 				}
@@ -243,7 +249,7 @@ func TestEvidence(t *testing.T) {
 	p := withRequire(t, "{all: [{signature: {by: a}}, {any: [{signature: {by: a}}, {signature: {by: b}}, {signature: {by: c}}]}]}")
 	facts := append(accepted("a:1"), rejected("a", policy.SignatureInvalid))
 	facts = append(facts, accepted("a:2 b:3 d:4")...)
-	out := p.Decide(facts)
+	out := decide(p, facts)
 	var got [][]string
 	for _, r := range out.Requirements {
 		var signers []string
@@ -263,7 +269,7 @@ func TestEvidence(t *testing.T) {
 		}
 	}
 
-	twice := withRequire(t, "{any: [{signature: {by: a}}, {signature: {by: a}}]}").Decide(accepted("a:1"))
+	twice := decide(withRequire(t, "{any: [{signature: {by: a}}, {signature: {by: a}}]}"), accepted("a:1"))
 	if n := len(twice.Requirements[0].Evidence); n != 1 {
 		t.Errorf("one signature is shown %d times", n)
 	}
@@ -272,7 +278,7 @@ func TestEvidence(t *testing.T) {
 func TestDecideLeavesFactsAlone(t *testing.T) {
 	facts := append(accepted("a:1"), rejected("b", policy.KeyRevoked))
 	before := slices.Clone(facts)
-	withRequire(t, "{any: [{signature: {by: b}}, {signature: {by: c}}]}").Decide(facts)
+	decide(withRequire(t, "{any: [{signature: {by: b}}, {signature: {by: c}}]}"), facts)
 	if diff := cmp.Diff(before, facts); diff != "" {
 		t.Error(diff)
 	}

@@ -64,11 +64,11 @@ type keySpec struct {
 }
 
 type requireSpec struct {
-	All         []requireSpec   `json:"all,omitzero"`
-	Any         []requireSpec   `json:"any,omitzero"`
-	AtLeast     *atLeastSpec    `json:"atLeast,omitzero"`
-	Signature   *signatureSpec  `json:"signature,omitzero"`
-	Attestation json.RawMessage `json:"attestation,omitzero"`
+	All         []requireSpec    `json:"all,omitzero"`
+	Any         []requireSpec    `json:"any,omitzero"`
+	AtLeast     *atLeastSpec     `json:"atLeast,omitzero"`
+	Signature   *signatureSpec   `json:"signature,omitzero"`
+	Attestation *attestationSpec `json:"attestation,omitzero"`
 }
 
 type atLeastSpec struct {

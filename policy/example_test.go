@@ -1,6 +1,7 @@
 package policy_test
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/countersign/countersign/policy"
@@ -46,10 +47,12 @@ func ExamplePolicy_Decide() {
 		return
 	}
 	release := policy.Fact{Authority: "release", SignerID: "9f86…", Accepted: true}
-	fmt.Println(p.Decide([]policy.Fact{release}).Reasons[0].Message)
+	ask := policy.Question{Facts: []policy.Fact{release}}
+	fmt.Println(p.Decide(context.Background(), ask).Reasons[0].Message)
 
 	security := policy.Fact{Authority: "security", SignerID: "60a3…", Accepted: true}
-	fmt.Println(p.Decide([]policy.Fact{release, security}).Verdict)
+	ask.Facts = append(ask.Facts, security)
+	fmt.Println(p.Decide(context.Background(), ask).Verdict)
 	// Output:
 	// 1 of 2 needed signers: at least 2 of (signature by release, signature by security)
 	// PASSED

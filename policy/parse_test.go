@@ -182,7 +182,7 @@ func TestParseRefuses(t *testing.T) {
 		{name: "two kinds in one", old: "- signature: {by: release}", new: "- {signature: {by: release}, any: [{signature: {by: release}}]}", pointer: "/spec/require/all/0"},
 		{name: "undefined authority", old: "- signature: {by: release}", new: "- signature: {by: nobody}", pointer: "/spec/require/all/0/signature/by"},
 		{name: "F4 signature by no one", old: "- signature: {by: release}", new: "- signature: {}", pointer: "/spec/require/all/0/signature/by"},
-		{name: "attestation", old: "- signature: {by: release}", new: "- attestation: {predicateType: x, by: release}", pointer: "/spec/require/all/0/attestation", unsupported: true},
+		{name: "attestation", old: "- signature: {by: release}", new: "- attestation: {predicateType: x, by: release}", pointer: "/spec/require/all/0/attestation/predicateType"},
 		{name: "C3 threshold 0", old: "n: 1", new: "n: 0", pointer: "/spec/require/all/1/atLeast/n"},
 		{name: "C3 threshold -1", old: "n: 1", new: "n: -1", pointer: "/spec/require/all/1/atLeast/n"},
 		{name: "C3 no threshold", old: "n: 1, ", new: "", pointer: "/spec/require/all/1/atLeast/n"},

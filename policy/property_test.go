@@ -127,33 +127,33 @@ func TestDecideProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p, m := genPolicy(t, parse)
 		facts := genFacts(t, false)
-		got := p.Decide(facts).Verdict
+		got := decide(p, facts).Verdict
 
 		if want := m.holds(facts) != nil; (got == policy.Passed) != want {
 			t.Fatalf("%s with %+v: %s", p.Document(), facts, got)
 		}
 		// Nothing passes by default (F1, F4).
-		if v := p.Decide(nil).Verdict; v != policy.Failed {
+		if v := decide(p, nil).Verdict; v != policy.Failed {
 			t.Fatalf("%s passes without facts", p.Document())
 		}
 		// Monotone: more accepted facts never take a pass away.
 		more := append(slices.Clone(facts), genFacts(t, true)...)
-		if v := p.Decide(more).Verdict; got == policy.Passed && v != policy.Passed {
+		if v := decide(p, more).Verdict; got == policy.Passed && v != policy.Passed {
 			t.Fatalf("%s: %+v took the pass away", p.Document(), more)
 		}
 		// What was not accepted changes no verdict.
 		kept := slices.DeleteFunc(slices.Clone(facts), func(f policy.Fact) bool { return !f.Accepted })
-		if v := p.Decide(kept).Verdict; v != got {
+		if v := decide(p, kept).Verdict; v != got {
 			t.Fatalf("%s: rejected facts made it %s", p.Document(), got)
 		}
 		// Facts of authorities the policy does not name change nothing.
 		stranger := policy.Fact{Authority: "other", SignerID: "9", Accepted: true}
-		if diff := cmp.Diff(p.Decide(facts), p.Decide(append(slices.Clone(facts), stranger))); diff != "" {
+		if diff := cmp.Diff(decide(p, facts), decide(p, append(slices.Clone(facts), stranger))); diff != "" {
 			t.Fatalf("a stranger counts: %s", diff)
 		}
 		// Order matters to no verdict and no reason.
 		shuffled := rapid.Permutation(facts).Draw(t, "shuffled")
-		a, b := p.Decide(facts), p.Decide(shuffled)
+		a, b := decide(p, facts), decide(p, shuffled)
 		if a.Verdict != b.Verdict || cmp.Diff(a.Reasons, b.Reasons) != "" {
 			t.Fatalf("order matters: %s", cmp.Diff(a, b))
 		}
@@ -172,7 +172,7 @@ func TestParseMarshalIdentity(t *testing.T) {
 			t.Fatal(diff)
 		}
 		facts := genFacts(t, false)
-		if diff := cmp.Diff(p.Decide(facts), again.Decide(facts)); diff != "" {
+		if diff := cmp.Diff(decide(p, facts), decide(again, facts)); diff != "" {
 			t.Fatalf("decides otherwise: %s", diff)
 		}
 	})

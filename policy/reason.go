@@ -34,6 +34,7 @@ const (
 	ConditionError        Code = "condition_error"
 	BuilderMismatch       Code = "builder_mismatch"
 	SourceMismatch        Code = "source_mismatch"
+	ParameterMismatch     Code = "parameter_mismatch"
 	BuildLevelTooLow      Code = "build_level_too_low"
 	AttestationTooOld     Code = "attestation_too_old"
 	ThresholdNotMet       Code = "threshold_not_met"
@@ -67,7 +68,7 @@ type Reason struct {
 
 // Evidence is one accepted signature or attestation.
 type Evidence struct {
-	// Format is bundle, legacy or notation.
+	// Format is bundle, legacy or notation; legacy are both of cosign's tags.
 	Format string `json:"format"`
 	// Digest is the subject it speaks of.
 	Digest string `json:"digest"`
@@ -80,25 +81,4 @@ type Evidence struct {
 	// SignedAt is the proven time (RFC 3339), if there is one.
 	SignedAt      string `json:"signedAt,omitempty"`
 	PredicateType string `json:"predicateType,omitempty"`
-}
-
-// Fact is what the verifier established of one bundle under one authority of
-// one policy: either Evidence or a Reason why it does not count.
-type Fact struct {
-	// Authority is the policy's name of the authority it was judged under.
-	Authority string
-	// SignerID is the same for two signatures by the same public key or
-	// identity whatever authority name, key name or encoding they came under;
-	// thresholds count it once.
-	SignerID string
-	// Accepted reports whether the signature is valid, bound to the image and
-	// in time under this authority. Only then is Evidence set.
-	Accepted bool
-	Evidence Evidence
-	// Reason is why it was not accepted.
-	Reason Reason
-	// Statement is the verified in-toto statement, when there is one.
-	Statement []byte
-	// PredicateType is the verified statement's.
-	PredicateType string
 }

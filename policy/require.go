@@ -5,20 +5,28 @@ import (
 	"strings"
 
 	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/policy/condition"
 )
 
-// requirement is one loaded requirement: a signature by an authority, or at
-// least need of its members. `all` needs as many as it has, `any` one.
+// requirement is one loaded requirement: a signature by an authority, an
+// attestation, or at least need of its members. `all` needs as many as it has,
+// `any` one.
 type requirement struct {
-	// authority is of a signature requirement; else members is not empty.
-	authority string
-	members   []requirement
-	need      int
+	// authority is of a signature requirement, attestation of an attestation
+	// requirement; else members is not empty.
+	authority   string
+	attestation *attestation
+	members     []requirement
+	need        int
 	// distinct is set for `atLeast`, whose members must be met by different
 	// signers.
 	distinct bool
 	all      bool
 	text     string
+}
+
+func (q *requirement) isZero() bool {
+	return len(q.members) == 0 && q.authority == "" && q.attestation == nil
 }
 
 func (p *Policy) readRequire(d *document) error {
@@ -35,6 +43,8 @@ func (p *Policy) readRequire(d *document) error {
 type reader struct {
 	authorities map[string]Authority
 	count       int
+	// compiler is made for the first condition.
+	compiler *condition.Compiler
 }
 
 func (r *reader) requirement(s *requireSpec, at string, depth int) (requirement, error) {
@@ -51,7 +61,7 @@ func (r *reader) requirement(s *requireSpec, at string, depth int) (requirement,
 		}
 	}
 	if given != 1 {
-		return requirement{}, fault(at, "must have exactly one of all, any, atLeast and signature")
+		return requirement{}, fault(at, "must have exactly one of all, any, atLeast, signature and attestation")
 	}
 	switch {
 	case s.All != nil:
@@ -65,7 +75,7 @@ func (r *reader) requirement(s *requireSpec, at string, depth int) (requirement,
 	case s.Signature != nil:
 		return r.signature(s.Signature, at+"/signature")
 	default:
-		return requirement{}, unsupported(at+"/attestation", "an attestation requirement")
+		return r.attestation(s.Attestation, at+"/attestation")
 	}
 }
 
@@ -120,6 +130,11 @@ func (q *requirement) name(named map[string]bool) {
 	if q.authority != "" {
 		named[q.authority] = true
 	}
+	if q.attestation != nil {
+		for _, name := range q.attestation.by {
+			named[name] = true
+		}
+	}
 	for i := range q.members {
 		q.members[i].name(named)
 	}
@@ -131,4 +146,34 @@ func describe(what string, members []requirement) string {
 		texts[i] = m.text
 	}
 	return what + " (" + strings.Join(texts, ", ") + ")"
+}
+
+// Needs is what a policy looks at, for whoever gathers the facts.
+type Needs struct {
+	// Signatures is set if plain signatures are looked at.
+	Signatures bool
+	// PredicateTypes are those of attestations that are looked at, as
+	// predicate.Canonical has them.
+	PredicateTypes map[string]bool
+	// Everything is set if the decision rests on there being nothing else, so
+	// that no part of what is known of the image may be left out.
+	Everything bool
+}
+
+// Needs says what facts the decision rests on.
+func (p *Policy) Needs() Needs {
+	n := Needs{PredicateTypes: make(map[string]bool)}
+	p.require.needs(&n)
+	return n
+}
+
+func (q *requirement) needs(n *Needs) {
+	n.Signatures = n.Signatures || q.authority != ""
+	if a := q.attestation; a != nil {
+		n.PredicateTypes[a.predicateType] = true
+		n.Everything = n.Everything || a.which != WhichAny
+	}
+	for i := range q.members {
+		q.members[i].needs(n)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -33,27 +34,43 @@ const (
 	ViaLegacyTag    = "legacy-tag"
 )
 
-// Attachment is one signature that the registry keeps with a subject. Its
-// bytes hash to the digests that named them; nothing else is verified.
+// Attachment is one signature or attestation that the registry keeps with a
+// subject. Its bytes hash to the digests that named them; nothing else is
+// verified.
 type Attachment struct {
-	// Format is FormatBundle or FormatLegacy.
+	// Format is FormatBundle, FormatLegacy or FormatLegacyAttestation.
 	Format string
 	// Digest is that of the referrer manifest, or of the payload layer.
 	Digest attest.Digest
 	// Via says how it was found.
 	Via string
-	// Bundle is the bundle's JSON if Format is FormatBundle.
+	// Bundle is the bundle's JSON if Format is FormatBundle, else nil.
 	Bundle []byte
-	// Legacy is set if Format is FormatLegacy.
+	// Legacy is set if Format is another.
 	Legacy *Legacy
 }
 
-// Legacy is one layer of a .sig manifest.
+// Legacy is one layer of a .sig or .att manifest.
 type Legacy struct {
-	// Payload is the simple-signing document, the bytes that were signed.
+	// Payload is the simple-signing document, the bytes that were signed; of
+	// an attestation the envelope.
 	Payload []byte
 	// Annotations are the layer's: signature, certificate, log entry.
 	Annotations map[string]string
+}
+
+// Want says what is looked for among the attachments. What the registry says of
+// their types is a hint: it decides what is fetched first, and what counts as
+// left unread, never what something is.
+type Want struct {
+	// Type reports whether attachments of a predicate type are looked for; nil
+	// looks for all. Plain signatures in a bundle have the type
+	// attest.PredicateCosignSign.
+	Type func(predicateType string) bool
+}
+
+func (w Want) wants(predicateType string) bool {
+	return w.Type == nil || predicateType == "" || w.Type(predicateType)
 }
 
 // Problem is an attachment that was listed and could not be read.
@@ -74,25 +91,37 @@ type Found struct {
 }
 
 const (
-	bundleMediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
-	emptyMediaType  = "application/vnd.oci.empty.v1+json"
-	legacySuffix    = ".sig"
-
+	bundleMediaType   = "application/vnd.dev.sigstore.bundle.v0.3+json"
+	envelopeMediaType = "application/vnd.dsse.envelope.v1+json"
+	emptyMediaType    = "application/vnd.oci.empty.v1+json"
+	legacySuffix      = ".sig"
 	attestationSuffix = ".att"
+	// annotationLayerType is cosign's name for the predicate type of a layer
+	// of an .att manifest.
+	annotationLayerType = "predicateType"
 )
 
-// Attachments reads the bundles and legacy signatures that the registry keeps
-// with the subject, which must have a digest. Listings are hints: each bundle's
-// manifest must name the subject, and all bytes must hash to their digests.
-// What cannot be read is a Problem, what exceeds a limit sets Truncated; an
-// error means that the registry could not be asked (ErrNotListed,
-// ErrUnavailable, ErrDenied, ErrUnsafe). No attachment at all is no error.
+// Attachments is AttachmentsFor everything.
 func (c *Client) Attachments(ctx context.Context, subject Reference) (Found, error) {
+	return c.AttachmentsFor(ctx, subject, Want{})
+}
+
+// AttachmentsFor reads the bundles, legacy signatures and legacy attestations
+// that the registry keeps with the subject, which must have a digest. Listings
+// are hints: each bundle's manifest must name the subject, and all bytes must
+// hash to their digests. What cannot be read is a Problem, what exceeds a limit
+// sets Truncated; an error means that the registry could not be asked
+// (ErrNotListed, ErrUnavailable, ErrDenied, ErrUnsafe). No attachment at all is
+// no error.
+//
+// What is said to be of a type that is not looked for is read last, as far as
+// there is room for it: a crowd of it hides nothing that is.
+func (c *Client) AttachmentsFor(ctx context.Context, subject Reference, want Want) (Found, error) {
 	if subject.Digest.IsZero() {
 		return Found{}, fmt.Errorf("%w: attachments need a digest", ErrReference)
 	}
 	return fromAny(ctx, c, subject, func(ctx context.Context, s source) (Found, error) {
-		found, err := s.attachments(ctx, subject.Digest)
+		found, err := s.attachments(ctx, subject.Digest, want)
 		if err == nil && s.mirror && len(found.Attachments) == 0 {
 			// Many mirrors copy images without what is attached to them.
 			err = fmt.Errorf("%w: attachments of %s at the mirror %s", ErrNotFound, subject.Digest, s.rule.Host)
@@ -101,23 +130,27 @@ func (c *Client) Attachments(ctx context.Context, subject Reference) (Found, err
 	})
 }
 
-func (s source) attachments(ctx context.Context, subject attest.Digest) (Found, error) {
+func (s source) attachments(ctx context.Context, subject attest.Digest, want Want) (Found, error) {
 	var bundles listing
-	var legacy legacyListing
+	var signatures, attestations legacyListing
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() (err error) {
 		bundles, err = s.referrers(gctx, subject)
 		return err
 	})
 	group.Go(func() (err error) {
-		legacy, err = s.legacySignatures(gctx, subject)
+		signatures, err = s.legacyLayers(gctx, fallbackTag(subject)+legacySuffix, subject, ctypes.SimpleSigningMediaType)
+		return err
+	})
+	group.Go(func() (err error) {
+		attestations, err = s.legacyLayers(gctx, fallbackTag(subject)+attestationSuffix, subject, envelopeMediaType)
 		return err
 	})
 	if err := group.Wait(); err != nil {
 		return Found{}, err
 	}
 	g := gathering{source: s, subject: subject, budget: limits.AttachmentBytes, payloads: map[payloadKey]*payload{}}
-	return g.run(ctx, bundles, legacy)
+	return g.run(ctx, want, bundles, signatures, attestations)
 }
 
 // gathering fetches what was listed, a bounded number and sum of bytes of it.
@@ -146,40 +179,93 @@ type payload struct {
 	err   error
 }
 
-// shares divides limits.Bundles so that neither kind crowds out the other.
-func shares(bundles, legacy int) (int, int) {
-	b := min(bundles, max(limits.Bundles/2, limits.Bundles-legacy))
-	return b, min(legacy, limits.Bundles-b)
+// work is one entry that was listed and how to fetch it.
+type work struct {
+	digest attest.Digest
+	fetch  func(context.Context) result
 }
 
-func (g *gathering) run(ctx context.Context, bundles listing, legacy legacyListing) (Found, error) {
-	nb, nl := shares(len(bundles.entries), len(legacy.layers))
-	results := make([]fetched, nb+nl)
+// plan is what to fetch: what is looked for, and what is said to be something
+// else.
+type plan struct {
+	wanted, others []work
+}
+
+func (p *plan) add(wanted bool, w work) {
+	if wanted {
+		p.wanted = append(p.wanted, w)
+	} else {
+		p.others = append(p.others, w)
+	}
+}
+
+func (g *gathering) run(ctx context.Context, want Want, bundles listing, signatures, attestations legacyListing) (Found, error) {
+	kinds := [3]plan{}
+	for _, d := range bundles.entries {
+		kinds[0].add(want.wants(d.Annotations[annotationPredicateType]), work{d.Digest, func(ctx context.Context) result { return g.bundle(ctx, d, bundles.via) }})
+	}
+	for _, layer := range signatures.layers {
+		kinds[1].add(want.wants(attest.PredicateCosignSign), work{layer.digest, func(ctx context.Context) result { return g.legacy(ctx, FormatLegacy, layer) }})
+	}
+	for _, layer := range attestations.layers {
+		kinds[2].add(want.wants(layer.annotations[annotationLayerType]), work{layer.digest, func(ctx context.Context) result { return g.legacy(ctx, FormatLegacyAttestation, layer) }})
+	}
+	found := Found{
+		Problems:  slices.Concat(signatures.problems, attestations.problems),
+		Truncated: bundles.truncated || signatures.truncated || attestations.truncated,
+	}
+	wanted := shares(limits.Bundles, [3][]work{kinds[0].wanted, kinds[1].wanted, kinds[2].wanted})
+	for i, k := range kinds {
+		found.Truncated = found.Truncated || len(wanted[i]) < len(k.wanted)
+	}
+	if err := g.fetch(ctx, slices.Concat(wanted[:]...), &found); err != nil {
+		return Found{}, err
+	}
+	// What is left says no more than that there is something else.
+	room := min(limits.Bundles-len(found.Attachments)-len(found.Problems), limits.OtherAttachments)
+	others := shares(max(room, 0), [3][]work{kinds[0].others, kinds[1].others, kinds[2].others})
+	extra := Found{}
+	err := g.fetch(ctx, slices.Concat(others[:]...), &extra)
+	found.Attachments = append(found.Attachments, extra.Attachments...)
+	return found, err
+}
+
+// shares divides n places so that no kind crowds out another: each gets what it
+// needs up to its equal share, and what is left over goes around.
+func shares(n int, kinds [3][]work) (out [3][]work) {
+	for left := n; left > 0; {
+		before := left
+		for i := range kinds {
+			if k := len(out[i]); k < len(kinds[i]) && left > 0 {
+				out[i] = kinds[i][:k+1]
+				left--
+			}
+		}
+		if left == before {
+			break
+		}
+	}
+	return out
+}
+
+// fetch does work in parallel and adds what came of it in its order.
+func (g *gathering) fetch(ctx context.Context, todo []work, found *Found) error {
+	results := make([]fetched, len(todo))
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(limits.AttachmentsParallel)
-	for i, d := range bundles.entries[:nb] {
+	for i, w := range todo {
 		group.Go(func() (err error) {
-			results[i], err = g.outcome(d.Digest, g.bundle(gctx, d, bundles.via))
-			return err
-		})
-	}
-	for i, layer := range legacy.layers[:nl] {
-		group.Go(func() (err error) {
-			results[nb+i], err = g.outcome(layer.digest, g.legacy(gctx, layer))
+			results[i], err = g.outcome(w.digest, w.fetch(gctx))
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return Found{}, err
-	}
-	found := Found{
-		Problems:  legacy.problems,
-		Truncated: bundles.truncated || legacy.truncated || nb < len(bundles.entries) || nl < len(legacy.layers),
+		return err
 	}
 	for _, r := range results {
-		r.addTo(&found)
+		r.addTo(found)
 	}
-	return found, nil
+	return nil
 }
 
 // fetched is one result: an attachment, a problem, or nothing to speak of.
@@ -314,31 +400,31 @@ func (g *gathering) spend(n int64) error {
 	return nil
 }
 
-// legacyListing is the layers of a .sig manifest.
+// legacyListing is the layers of a .sig or .att manifest.
 type legacyListing struct {
 	layers    []blobRef
 	problems  []Problem
 	truncated bool
 }
 
-// legacySignatures reads the .sig manifest; without one the listing is empty.
-func (s source) legacySignatures(ctx context.Context, subject attest.Digest) (legacyListing, error) {
-	m, err := s.manifest(ctx, fallbackTag(subject)+legacySuffix)
+// legacyLayers reads the layers of a media type under a tag; without a manifest
+// the listing is empty.
+func (s source) legacyLayers(ctx context.Context, tag string, subject attest.Digest, mediaType string) (legacyListing, error) {
+	m, err := s.manifest(ctx, tag)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return legacyListing{}, nil
 	case errIs(err, ErrDigestMismatch, ErrAmbiguous, ErrLimit):
 		return legacyListing{
-			problems: []Problem{{Digest: subject, Err: fmt.Errorf("legacy signatures: %w", err)}}, truncated: errors.Is(err, ErrLimit),
+			problems: []Problem{{Digest: subject, Err: fmt.Errorf("legacy tag: %w", err)}}, truncated: errors.Is(err, ErrLimit),
 		}, nil
 	case err != nil:
 		return legacyListing{}, err
 	}
-	return legacyLayers(m)
+	return layersOf(m, mediaType)
 }
 
-// legacyLayers takes the layers that are signatures.
-func legacyLayers(m Manifest) (legacyListing, error) {
+func layersOf(m Manifest, mediaType string) (legacyListing, error) {
 	if m.IsIndex {
 		return legacyListing{}, nil
 	}
@@ -348,7 +434,7 @@ func legacyLayers(m Manifest) (legacyListing, error) {
 	}
 	var l legacyListing
 	for _, d := range image.Layers {
-		if string(d.MediaType) != ctypes.SimpleSigningMediaType {
+		if string(d.MediaType) != mediaType {
 			continue
 		}
 		ref, err := blobOf(d)
@@ -366,14 +452,14 @@ func legacyLayers(m Manifest) (legacyListing, error) {
 }
 
 // legacy fetches one layer's payload.
-func (g *gathering) legacy(ctx context.Context, ref blobRef) result {
+func (g *gathering) legacy(ctx context.Context, format string, ref blobRef) result {
 	p := g.payload(payloadKey{digest: ref.digest, size: ref.size})
 	p.once.Do(func() { p.bytes, p.err = g.blob(ctx, ref) })
 	if p.err != nil {
 		return result{err: p.err}
 	}
 	return result{attachment: &Attachment{
-		Format: FormatLegacy, Digest: ref.digest, Via: ViaLegacyTag,
+		Format: format, Digest: ref.digest, Via: ViaLegacyTag,
 		Legacy: &Legacy{Payload: bytes.Clone(p.bytes), Annotations: maps.Clone(ref.annotations)},
 	}}
 }

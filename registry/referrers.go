@@ -26,6 +26,8 @@ type listed struct {
 	Digest       attest.Digest `json:"digest"`
 	Size         int64         `json:"size"`
 	ArtifactType string        `json:"artifactType"`
+	// Annotations are the manifest's, where the registry copies them.
+	Annotations map[string]string `json:"annotations"`
 }
 
 // listing is the referrers of one subject that may be bundles.

@@ -29,15 +29,19 @@ var ErrBody = errors.New("invalid log entry body")
 
 // Body is a parsed entry body: who signed which digest.
 type Body struct {
-	// Kind is "hashedrekord" with Version "0.0.1" or "0.0.2", or KindDSSE with
-	// Version "0.0.1".
+	// Kind is "hashedrekord" with Version "0.0.1" or "0.0.2", KindDSSE with
+	// Version "0.0.1", or KindInToto with Version "0.0.1" or "0.0.2".
 	Kind    string
 	Version string
-	// Digest is what was signed, hashed with DigestAlgorithm; of KindDSSE it is
-	// the envelope's payload that is hashed, while the signature is over its
-	// pre-authentication encoding.
+	// Digest is what was signed, hashed with DigestAlgorithm; of KindDSSE and
+	// KindInToto it is the envelope's payload that is hashed, while the
+	// signature is over its pre-authentication encoding.
 	Digest          []byte
 	DigestAlgorithm crypto.Hash
+	// EnvelopeDigest, of KindInToto in version 0.0.1 only, is the SHA-256 of the
+	// envelope as it was uploaded. Such an entry has no Signature: the envelope
+	// has it.
+	EnvelopeDigest []byte
 	// Signature is over the digest, by PublicKey.
 	Signature []byte
 	PublicKey crypto.PublicKey
@@ -66,9 +70,9 @@ type bodyV001 struct {
 	} `json:"spec"`
 }
 
-// ParseBody reads a hashedrekord body of version 0.0.1 or 0.0.2, or a dsse body
-// of version 0.0.1 with one signature. It accepts
-// only the canonical form (RFC 8785), so that one meaning has one leaf hash;
+// ParseBody reads a hashedrekord body of version 0.0.1 or 0.0.2, a dsse body of
+// version 0.0.1 or an intoto body of version 0.0.1 or 0.0.2 with one signature.
+// It accepts only the canonical form (RFC 8785), so that one meaning has one leaf hash;
 // unknown fields, a digest whose length is not its algorithm's, and, in
 // version 0.0.2, key details that are not the key's default are refused. It
 // does not verify the signature: a log's operator may have been careless, and
@@ -91,8 +95,12 @@ func ParseBody(body []byte) (Body, error) {
 		return parseV001(body)
 	case KindDSSE + " 0.0.1":
 		return parseDSSE(body)
+	case KindInToto + " 0.0.1":
+		return parseInToto001(body)
+	case KindInToto + " 0.0.2":
+		return parseInToto002(body)
 	}
-	return Body{}, fmt.Errorf("%w: neither hashedrekord 0.0.1 or 0.0.2 nor dsse 0.0.1", ErrBody)
+	return Body{}, fmt.Errorf("%w: none of hashedrekord 0.0.1 and 0.0.2, dsse 0.0.1, intoto 0.0.1 and 0.0.2", ErrBody)
 }
 
 func parseV002(body []byte) (Body, error) {
@@ -260,7 +268,7 @@ func (b *Body) check() error {
 	if len(b.Digest) != b.DigestAlgorithm.Size() {
 		return fmt.Errorf("%w: digest has the wrong length", ErrBody)
 	}
-	if len(b.Signature) == 0 {
+	if len(b.Signature) == 0 && len(b.EnvelopeDigest) != crypto.SHA256.Size() {
 		return fmt.Errorf("%w: no signature", ErrBody)
 	}
 	return nil

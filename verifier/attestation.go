@@ -13,24 +13,17 @@ import (
 // pkg/cosign/verify.go, VerifyRFC3161Timestamp).
 func parseLegacyAttestation(payload []byte, annotations map[string]string) (*signed, *fault) {
 	envelope, err := attest.ParseEnvelope(payload)
-	if err != nil || len(envelope.Signatures) != 1 || envelope.PayloadType != attest.PayloadTypeInToto {
-		return nil, faultf(policy.SignatureInvalid, "the attestation is not an envelope of one signature around an in-toto statement").because(err)
-	}
-	statement, err := attest.ParseStatement(envelope.Payload)
 	if err != nil {
-		return nil, faultf(policy.SignatureInvalid, "the envelope does not hold a well-formed in-toto statement").because(err)
+		return nil, faultf(policy.SignatureInvalid, "the attestation is not a well-formed envelope").because(err)
 	}
-	s := &signed{
-		format:        formatLegacyAttestation,
-		message:       attest.PAE(envelope.PayloadType, envelope.Payload),
-		signature:     envelope.Signatures[0].Signature,
-		stamped:       payload,
-		predicateType: statement.PredicateType,
-		statement:     envelope.Payload,
+	s, f := parseEnvelope(envelope)
+	if f != nil {
+		return nil, f
 	}
-	for _, subject := range statement.Subjects {
-		s.subjects = append(s.subjects, subject.Digest)
+	if s.kind == policy.KindSignature {
+		return nil, faultf(policy.PredicateTypeMismatch, "a plain signature has no place among attestations")
 	}
+	s.format, s.envelope, s.hint = formatLegacyAttestation, payload, envelope.Signatures[0].KeyID
 	return s, s.readAnnotations(annotations)
 }
 
@@ -60,17 +53,4 @@ func (s *signed) readAnnotations(annotations map[string]string) *fault {
 		s.timestamps = append(s.timestamps, stamp)
 	}
 	return s.bounded()
-}
-
-// ofType wants an attestation of exactly this predicate type, or with "" a
-// plain signature.
-func (s *signed) ofType(predicateType string) *fault {
-	attestation := s.format == formatLegacyAttestation || s.format == formatBundle && s.predicateType != predicateSign
-	switch {
-	case predicateType == "" && attestation:
-		return faultf(policy.PredicateTypeMismatch, "it is an attestation and not a signature")
-	case predicateType != "" && (!attestation || s.predicateType != predicateType):
-		return faultf(policy.PredicateTypeMismatch, "it is not an attestation of the type %s", predicateType)
-	}
-	return nil
 }

@@ -54,14 +54,22 @@ func bind(a artifact, s *signed, public crypto.PublicKey) *fault {
 	return nil
 }
 
-// bindSubject wants one subject whose sha256 is the artifact's and which says
-// nothing false of it in another strong digest (row A5). Weak and unknown
-// algorithms neither help nor hurt.
+// bindSubject wants a subject whose sha256 is the artifact's, and that no such
+// subject says anything false of it in another strong digest (row A5). Weak and
+// unknown algorithms neither help nor hurt.
 func bindSubject(a artifact, subjects []map[string]string) *fault {
+	named := false
 	for _, digests := range subjects {
-		if digests["sha256"] == a.digest.Hex() && !a.digest.IsZero() {
-			return bindOtherDigests(a, digests)
+		if digests["sha256"] != a.digest.Hex() || a.digest.IsZero() {
+			continue
 		}
+		if f := bindOtherDigests(a, digests); f != nil {
+			return f
+		}
+		named = true
+	}
+	if named {
+		return nil
 	}
 	return faultf(policy.SubjectMismatch, "the signature speaks of another artifact, not of %s", a.digest)
 }
@@ -89,7 +97,11 @@ func bindEntry(entry *rekorpb.TransparencyLogEntry, s *signed, public crypto.Pub
 		return faultf(policy.LogEntryMismatch, "the log entry is not a record of a signature")
 	case body.Kind != entry.GetKindVersion().GetKind() || body.Version != entry.GetKindVersion().GetVersion():
 		return faultf(policy.LogEntryMismatch, "the log entry is not of the kind it claims")
-	case !bytes.Equal(body.Signature, s.signature):
+	case body.EnvelopeDigest != nil && (s.envelope == nil || !bytes.Equal(body.EnvelopeDigest, sum(crypto.SHA256, s.envelope))):
+		// Rekor's first in-toto entries have no signature: the digest of the
+		// envelope, which holds it, stands for it.
+		return faultf(policy.LogEntryMismatch, "the log entry records another envelope")
+	case body.EnvelopeDigest == nil && !bytes.Equal(body.Signature, s.signature):
 		return faultf(policy.LogEntryMismatch, "the log entry records another signature")
 	case !bytes.Equal(body.Digest, sum(body.DigestAlgorithm, s.recorded(body))):
 		return faultf(policy.LogEntryMismatch, "the log entry records another document")
@@ -104,7 +116,7 @@ func bindEntry(entry *rekorpb.TransparencyLogEntry, s *signed, public crypto.Pub
 // recorded is what the digest of a log entry is of: the signed message, or the
 // envelope's payload in Rekor v1's own entries of envelopes.
 func (s *signed) recorded(body tlog.Body) []byte {
-	if body.Kind == tlog.KindDSSE {
+	if body.Kind == tlog.KindDSSE || body.Kind == tlog.KindInToto {
 		return s.statement
 	}
 	return s.message
@@ -112,8 +124,8 @@ func (s *signed) recorded(body tlog.Body) []byte {
 
 // underStamps is what the imprints of timestamps are of.
 func (s *signed) underStamps() []byte {
-	if s.stamped != nil {
-		return s.stamped
+	if s.envelope != nil {
+		return s.envelope
 	}
 	return s.signature
 }

@@ -53,6 +53,14 @@ type outcome struct {
 	warnings []string
 	// sure: everything was read, so asking again gives the same.
 	sure bool
+	// expires is when time alone may change it, or zero.
+	expires time.Time
+}
+
+func (o *outcome) expire(at time.Time) {
+	if !at.IsZero() && (o.expires.IsZero() || at.Before(o.expires)) {
+		o.expires = at
+	}
 }
 
 func undecided(code policy.Code, text string) outcome {
@@ -129,7 +137,10 @@ func (m *memory) remember(key verdictKey, out outcome) {
 	if ttl <= 0 {
 		return
 	}
-	m.verdicts.Set(key, remembered{outcome: out, expires: m.now().Add(ttl)})
+	// Not a moment longer than the attestations that it rests on.
+	until := outcome{expires: m.now().Add(ttl)}
+	until.expire(out.expires)
+	m.verdicts.Set(key, remembered{outcome: out, expires: until.expires})
 }
 
 // ask recalls the verdict of key, or waits for the one round of work that

@@ -47,7 +47,6 @@ func (v *Verifier) CheckFresh(ctx context.Context, fresh Fresh) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotFresh, err)
 	}
-	who.predicateType = fresh.PredicateType
 	found := attachment{format: fresh.Format, bundle: fresh.Bundle}
 	if fresh.Legacy != nil {
 		found.payload, found.annotations = fresh.Legacy.Payload, fresh.Legacy.Annotations
@@ -59,8 +58,13 @@ func (v *Verifier) CheckFresh(ctx context.Context, fresh Fresh) error {
 		signatures: make(map[signatureCheck]bool),
 	}
 	fact := b.judge(e, who)
-	if !fact.Accepted {
+	switch {
+	case !fact.Accepted:
 		return fmt.Errorf("%w: %s: %s", ErrNotFresh, fact.Reason.Code, fact.Reason.Message)
+	case fresh.PredicateType == "" && fact.Kind != policy.KindSignature:
+		return fmt.Errorf("%w: %s: it is an attestation and not a signature", ErrNotFresh, policy.PredicateTypeMismatch)
+	case fresh.PredicateType != "" && (fact.Kind != policy.KindAttestation || fact.PredicateType != fresh.PredicateType):
+		return fmt.Errorf("%w: %s: it is not an attestation of %s", ErrNotFresh, policy.PredicateTypeMismatch, fresh.PredicateType)
 	}
 	return nil
 }

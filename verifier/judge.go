@@ -32,9 +32,7 @@ type signer struct {
 	identity *policy.IdentityAuthority
 	// certificate, if set, is the only one that may be used.
 	certificate *x509.Certificate
-	// predicateType is what an attestation must be of; "" wants a signature.
-	predicateType string
-	logNeeded     bool
+	logNeeded   bool
 	// timeNeeded: the key has a life cycle, so its window must be judged at a
 	// proven time.
 	timeNeeded bool
@@ -60,8 +58,12 @@ type signatureCheck struct {
 // authority.
 type evidence struct {
 	signed *signed
-	// fault is why it cannot be parsed or read.
+	// fault is why it cannot be parsed or read; kind is then what it would be.
 	fault *fault
+	kind  policy.Kind
+	// attestation is the statement as policies look at it, once one is
+	// accepted.
+	attestation *policy.Attestation
 
 	// proofs are by trusted root.
 	proofs map[*trusted]*proof
@@ -83,7 +85,10 @@ type proof struct {
 // telling reason: who signed, is it about this, is it logged, when, was the
 // key good then. All of it must hold.
 func (b *bench) judge(e *evidence, s signer) policy.Fact {
-	fact := policy.Fact{Authority: s.name}
+	fact := policy.Fact{Authority: s.name, Kind: e.kind}
+	if e.signed != nil {
+		fact.Kind, fact.PredicateType = e.signed.kind, e.signed.predicateType
+	}
 	key, proof, f := b.decide(e, s)
 	if key != nil {
 		fact.SignerID = key.id
@@ -93,19 +98,39 @@ func (b *bench) judge(e *evidence, s signer) policy.Fact {
 		return fact
 	}
 	fact.Accepted = true
-	fact.PredicateType = e.signed.predicateType
-	fact.Statement = e.signed.statement
+	fact.SignatureID = hex.EncodeToString(sum(crypto.SHA256, e.signed.signature))
 	fact.Evidence = policy.Evidence{
-		Format: e.signed.format, Digest: b.artifact.digest.String(), Authority: s.name,
+		Format: formatInAnswers(e.signed.format), Digest: b.artifact.digest.String(), Authority: s.name,
 		Signer: key.id, PredicateType: e.signed.predicateType,
+	}
+	if e.signed.kind == policy.KindAttestation {
+		fact.Attestation = e.attest()
+	}
+	if s.identity != nil {
+		fact.Claims = proof.holder.Claims
 	}
 	if proof.entry != nil {
 		fact.Evidence.LogIndex = &proof.entry.index
 	}
 	if len(proof.times) > 0 {
-		fact.Evidence.SignedAt = earliest(proof.times).Format(time.RFC3339)
+		fact.ProvenAt = earliest(proof.times)
+		fact.Evidence.SignedAt = fact.ProvenAt.Format(time.RFC3339)
 	}
 	return fact
+}
+
+func formatInAnswers(format string) string {
+	if format == formatLegacyAttestation {
+		return formatLegacy
+	}
+	return format
+}
+
+func (e *evidence) attest() *policy.Attestation {
+	if e.attestation == nil {
+		e.attestation = policy.NewAttestation(e.signed.predicateType, e.signed.statement, e.signed.predicate)
+	}
+	return e.attestation
 }
 
 func (b *bench) decide(e *evidence, s signer) (*candidate, *proof, *fault) {
@@ -120,9 +145,6 @@ func (b *bench) decide(e *evidence, s signer) (*candidate, *proof, *fault) {
 		return nil, nil, f
 	}
 	if f := bind(b.artifact, e.signed, key.public); f != nil {
-		return key, nil, f
-	}
-	if f := e.signed.ofType(s.predicateType); f != nil {
 		return key, nil, f
 	}
 	p := e.prove(s.trusted)

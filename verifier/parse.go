@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 
 	commonpb "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
@@ -17,23 +18,21 @@ import (
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/internal/strictjson"
 	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/tlog"
 )
 
 // The formats of evidence.
 const (
 	formatBundle = "bundle"
-	formatLegacy = "legacy"
-	// formatLegacyAttestation is a layer of cosign's .att tag.
-	formatLegacyAttestation = "legacy-attestation"
+	// formatLegacy is a layer of cosign's .sig tag, formatLegacyAttestation one
+	// of its .att tag. Answers call both legacy.
+	formatLegacy            = "legacy"
+	formatLegacyAttestation = registry.FormatLegacyAttestation
 )
 
-// predicateSign is the predicate type of a plain image signature in a bundle
-// (cosign specs/BUNDLE_SPEC.md). A bundle of any other type is an attestation
-// and never counts as a signature.
-const predicateSign = "https://sigstore.dev/cosign/sign/v1"
-
-// Layer annotations of a legacy signature (cosign specs/SIGNATURE_SPEC.md).
+// Layer annotations of a legacy signature (cosign specs/SIGNATURE_SPEC.md). An
+// attestation has its signature in the envelope that is its payload.
 const (
 	annotationSignature = "dev.cosignproject.cosign/signature"
 	annotationLog       = "dev.sigstore.cosign/bundle"
@@ -44,12 +43,21 @@ const (
 	annotationCertificate = "dev.sigstore.cosign/certificate"
 )
 
-// attachment is a bundle or legacy signature as it was found, not yet parsed.
+// attachment is a bundle, a legacy signature or a legacy attestation as it was
+// found, not yet parsed.
 type attachment struct {
 	format      string
 	bundle      []byte
 	payload     []byte
 	annotations map[string]string
+}
+
+func attachmentOf(a registry.Attachment) attachment {
+	out := attachment{format: a.Format, bundle: a.Bundle}
+	if a.Legacy != nil {
+		out.payload, out.annotations = a.Legacy.Payload, a.Legacy.Annotations
+	}
+	return out
 }
 
 // identity is equal for attachments with the same content, wherever found.
@@ -62,10 +70,12 @@ func (a attachment) identity() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// signed is a parsed attachment of either format: what it claims. Nothing of
+// signed is a parsed attachment of any format: what it claims. Nothing of
 // it is believed yet.
 type signed struct {
 	format string
+	// kind is what it is if its signature is good.
+	kind policy.Kind
 	// message is what the signature is over: the PAE or the payload itself.
 	message   []byte
 	signature []byte
@@ -76,10 +86,13 @@ type signed struct {
 	// subjects are the digest sets the signed document speaks of.
 	subjects      []map[string]string
 	predicateType string
-	// statement is the payload when it is an in-toto statement.
+	// statement is the payload when it is an in-toto statement, predicate the
+	// part of it.
 	statement []byte
-	// stamped is what timestamps are over when it is not the signature.
-	stamped    []byte
+	predicate []byte
+	// envelope is the JSON around the statement where the format keeps it as it
+	// was made. Timestamps are then over all of it, else over the signature.
+	envelope   []byte
 	entries    []*rekorpb.TransparencyLogEntry
 	timestamps [][]byte
 }
@@ -90,8 +103,21 @@ func (a attachment) parse() (*signed, *fault) {
 		return parseLegacy(a.payload, a.annotations)
 	case formatLegacyAttestation:
 		return parseLegacyAttestation(a.payload, a.annotations)
+	default:
+		return parseBundle(a.bundle)
 	}
-	return parseBundle(a.bundle)
+}
+
+// kind is what an attachment is that cannot be parsed.
+func (a attachment) kind() policy.Kind {
+	switch a.format {
+	case formatLegacy:
+		return policy.KindSignature
+	case formatLegacyAttestation:
+		return policy.KindAttestation
+	default:
+		return policy.KindUnknown
+	}
 }
 
 func parseBundle(raw []byte) (*signed, *fault) {
@@ -99,35 +125,58 @@ func parseBundle(raw []byte) (*signed, *fault) {
 	if err != nil {
 		return nil, faultf(policy.SignatureInvalid, "the bundle is not a well-formed Sigstore bundle v0.3").because(err)
 	}
-	if n := len(b.Envelope.Signatures); n != 1 {
-		return nil, faultf(policy.SignatureInvalid, "the bundle's envelope has %d signatures, want one", n)
+	s, f := parseEnvelope(b.Envelope)
+	if f != nil {
+		return nil, f
 	}
-	if b.Envelope.PayloadType != attest.PayloadTypeInToto {
-		return nil, faultf(policy.SignatureInvalid, "the bundle does not hold an in-toto statement")
-	}
-	statement, err := attest.ParseStatement(b.Envelope.Payload)
-	if err != nil {
-		return nil, faultf(policy.SignatureInvalid, "the bundle does not hold a well-formed in-toto statement").because(err)
-	}
-	s := &signed{
-		format:        formatBundle,
-		message:       attest.PAE(b.Envelope.PayloadType, b.Envelope.Payload),
-		signature:     b.Envelope.Signatures[0].Signature,
-		hint:          b.Hint,
-		predicateType: statement.PredicateType,
-		statement:     b.Envelope.Payload,
-		entries:       b.Entries,
-		timestamps:    b.Timestamps,
-	}
+	s.format, s.hint, s.entries, s.timestamps = formatBundle, b.Hint, b.Entries, b.Timestamps
 	if b.Certificate != nil {
 		if s.certificate, err = x509.ParseCertificate(b.Certificate); err != nil {
 			return nil, faultf(policy.CertificateInvalid, "the certificate is malformed").because(err)
 		}
 	}
+	return s, s.bounded()
+}
+
+// parseEnvelope reads the one signature of an envelope and its statement. Both
+// the payload type and the statement's own must be in-toto's (row F2).
+func parseEnvelope(e attest.Envelope) (*signed, *fault) {
+	if n := len(e.Signatures); n != 1 {
+		return nil, faultf(policy.SignatureInvalid, "the envelope has %d signatures, want one", n)
+	}
+	if !isInToto(e.PayloadType) {
+		return nil, faultf(policy.SignatureInvalid, "the envelope does not hold an in-toto statement")
+	}
+	statement, err := attest.ParseStatement(e.Payload)
+	if err != nil {
+		return nil, faultf(policy.SignatureInvalid, "the envelope does not hold a well-formed in-toto statement").because(err)
+	}
+	s := &signed{
+		kind:          policy.KindAttestation,
+		message:       attest.PAE(e.PayloadType, e.Payload),
+		signature:     e.Signatures[0].Signature,
+		predicateType: statement.PredicateType,
+		statement:     e.Payload,
+		predicate:     statement.Predicate,
+	}
+	if statement.PredicateType == attest.PredicateCosignSign && e.PayloadType == attest.PayloadTypeInToto {
+		s.kind = policy.KindSignature
+	}
 	for _, subject := range statement.Subjects {
 		s.subjects = append(s.subjects, subject.Digest)
 	}
-	return s, s.bounded()
+	return s, nil
+}
+
+// isInToto takes application/vnd.in-toto+json and, since version 1.2 of the
+// specification, application/vnd.in-toto.PREDICATE+json.
+func isInToto(payloadType string) bool {
+	if payloadType == attest.PayloadTypeInToto {
+		return true
+	}
+	name, ok := strings.CutPrefix(payloadType, "application/vnd.in-toto.")
+	name, end := strings.CutSuffix(name, "+json")
+	return ok && end && name != "" && strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789.-_") == ""
 }
 
 func parseLegacy(payload []byte, annotations map[string]string) (*signed, *fault) {

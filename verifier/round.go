@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
+	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/predicate"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
@@ -23,10 +26,16 @@ type round struct {
 	bench    bench
 	panel    []seat
 	seen     map[[sha256.Size]byte]bool
+	// known are the managed keys read so far.
+	known map[string]keys.Key
 	// roots are the other trusted roots read so far.
 	roots map[string]*trusted
+	// needs is what the policies of the panel look at.
+	needs policy.Needs
 	// unsure: something could not be read, so a FAILED must not be kept.
 	unsure bool
+	// unread, if it has a code, is why not everything about the image is known.
+	unread policy.Reason
 }
 
 // seat is a matching policy with its authorities' keys read and its facts so
@@ -52,7 +61,7 @@ func (r *round) decide(ctx context.Context) outcome {
 		}
 	}
 	r.weigh(ctx, r.kept(ctx))
-	if !r.satisfied() {
+	if r.needs.Everything || !r.satisfied() {
 		r.weigh(ctx, r.attached(ctx))
 	}
 	if ctx.Err() != nil {
@@ -62,22 +71,48 @@ func (r *round) decide(ctx context.Context) outcome {
 }
 
 func (r *round) seatPolicies(ctx context.Context) error {
-	known := make(map[string]keys.Key)
 	for _, loaded := range r.question.policies {
 		if !loaded.Policy.Matches(r.subject.Name(), r.question.context) {
 			continue
 		}
-		s := seat{Loaded: loaded}
-		for _, name := range sortedNames(loaded.Policy.Authorities) {
-			who, err := r.signerOf(ctx, known, name, loaded.Policy.Authorities[name])
-			if err != nil {
-				return err
-			}
-			s.signers = append(s.signers, who)
+		if err := r.seat(ctx, loaded); err != nil {
+			return err
 		}
-		r.panel = append(r.panel, s)
 	}
 	return nil
+}
+
+// seat reads the keys and trusted roots that a policy names.
+func (r *round) seat(ctx context.Context, loaded Loaded) error {
+	s := seat{Loaded: loaded}
+	for _, name := range sortedNames(loaded.Policy.Authorities) {
+		who, err := r.signerOf(ctx, name, loaded.Policy.Authorities[name])
+		if err != nil {
+			return err
+		}
+		s.signers = append(s.signers, who)
+	}
+	r.panel = append(r.panel, s)
+	r.need(loaded.Policy.Needs())
+	return nil
+}
+
+// need adds what one policy looks at.
+func (r *round) need(n policy.Needs) {
+	if r.needs.PredicateTypes == nil {
+		r.needs.PredicateTypes = make(map[string]bool)
+	}
+	r.needs.Signatures = r.needs.Signatures || n.Signatures
+	r.needs.Everything = r.needs.Everything || n.Everything
+	maps.Copy(r.needs.PredicateTypes, n.PredicateTypes)
+}
+
+// wants reports whether attachments of a predicate type are looked at.
+func (r *round) wants(predicateType string) bool {
+	if predicateType == attest.PredicateCosignSign {
+		return r.needs.Signatures
+	}
+	return r.needs.PredicateTypes[predicate.Canonical(predicateType)]
 }
 
 func sortedNames(authorities map[string]policy.Authority) []string {
@@ -103,7 +138,11 @@ func (r *round) weigh(ctx context.Context, found []*evidence) {
 		}
 	}
 	for i := range r.panel {
-		r.panel[i].outcome = r.panel[i].Policy.Decide(r.panel[i].facts)
+		s := &r.panel[i]
+		s.outcome = s.Policy.Decide(ctx, policy.Question{
+			Facts: s.facts, Context: r.question.context, Now: r.bench.now, Unread: r.unread,
+			Image: policy.Image{Registry: r.subject.Host, Repository: r.subject.Repository, Digest: r.bench.artifact.digest.String()},
+		})
 	}
 }
 
@@ -118,13 +157,20 @@ func (r *round) satisfied() bool {
 
 // kept is what the archive has of the digest, in whatever repository: what is
 // signed is the digest. An archive that cannot be read only costs the registry
-// round trips.
+// round trips, unless everything must be known.
 func (r *round) kept(ctx context.Context) []*evidence {
-	items, err := r.archive.BySubject(ctx, r.bench.artifact.digest, limits.Bundles)
+	most := limits.Bundles
+	if r.needs.Everything {
+		most = limits.Kept
+	}
+	items, err := r.archive.BySubject(ctx, r.bench.artifact.digest, most)
 	if err != nil {
 		r.log.WarnContext(ctx, "reading archive", "error", err)
-		r.unsure = true
+		r.missed(faultf(policy.PolicyError, "what is kept of the image could not be read"), false)
 		return nil
+	}
+	if len(items) == most {
+		r.missed(tooMany(most), true)
 	}
 	var found []*evidence
 	for _, item := range items {
@@ -137,35 +183,47 @@ func (r *round) kept(ctx context.Context) []*evidence {
 	return found
 }
 
+// missed notes that something about the image is not known. sure is false when
+// asking again may tell it.
+func (r *round) missed(f *fault, sure bool) {
+	r.unsure = r.unsure || !sure
+	if r.unread.Code == "" {
+		r.unread = f.reason()
+	}
+}
+
+func tooMany(n int) *fault {
+	return faultf(policy.LimitExceeded, "the image has more signatures and attestations than are read (%d): remove stale ones", n)
+}
+
 // attached is what the registry keeps with the digest. What could not be read
 // is evidence of its own kind: it accepts nothing and says why.
 func (r *round) attached(ctx context.Context) []*evidence {
-	got, err := r.registry.Attachments(ctx, r.subject)
+	got, err := r.registry.AttachmentsFor(ctx, r.subject, registry.Want{Type: r.wants})
 	if err != nil {
 		r.log.InfoContext(ctx, "reading attachments", "image", r.subject.String(), "error", err)
 		f, sure := faultOf(err)
-		r.unsure = r.unsure || !sure
-		return []*evidence{{fault: f}}
+		r.missed(f, sure)
+		return []*evidence{unreadable(f)}
 	}
 	var found []*evidence
 	for _, a := range got.Attachments {
-		next := attachment{format: a.Format, bundle: a.Bundle}
-		if a.Legacy != nil {
-			next.payload, next.annotations = a.Legacy.Payload, a.Legacy.Annotations
-		}
-		found = r.add(ctx, found, next)
+		found = r.add(ctx, found, attachmentOf(a))
 	}
 	for _, problem := range got.Problems {
 		f, sure := faultOf(problem.Err)
-		r.unsure = r.unsure || !sure
-		found = append(found, &evidence{fault: f})
+		r.missed(f, sure)
+		found = append(found, unreadable(f))
 	}
 	if got.Truncated {
-		found = append(found, &evidence{fault: faultf(policy.LimitExceeded,
-			"the image has more signatures than are read (%d): remove stale ones", limits.Bundles)})
+		f := tooMany(limits.Bundles)
+		r.missed(f, true)
+		found = append(found, unreadable(f))
 	}
 	return found
 }
+
+func unreadable(f *fault) *evidence { return &evidence{fault: f, kind: policy.KindUnknown} }
 
 func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evidence {
 	id := a.identity()
@@ -173,7 +231,7 @@ func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evi
 		return found
 	}
 	r.seen[id] = true
-	e := &evidence{}
+	e := &evidence{kind: a.kind()}
 	e.signed, e.fault = a.parse()
 	if e.fault != nil {
 		r.log.DebugContext(ctx, "unreadable signature", "image", r.subject.String(), "reason", e.fault.text, "cause", e.fault.cause)
@@ -190,6 +248,7 @@ func (r *round) outcome() outcome {
 			Verdict: s.outcome.Verdict, Reasons: s.outcome.Reasons, Requirements: s.outcome.Requirements,
 		}
 		out.policies = append(out.policies, result)
+		out.expire(s.outcome.Expires)
 		if result.Verdict == policy.Passed {
 			continue
 		}
@@ -237,7 +296,7 @@ func faultOf(err error) (f *fault, sure bool) {
 
 // signerOf reads the keys of an authority. A managed key that does not exist
 // is a fault of the policy; a store that cannot be read is an error.
-func (r *round) signerOf(ctx context.Context, known map[string]keys.Key, name string, authority policy.Authority) (signer, error) {
+func (r *round) signerOf(ctx context.Context, name string, authority policy.Authority) (signer, error) {
 	s := signer{name: name, trusted: r.question.trusted, logNeeded: authority.Log != policy.LogOptional}
 	if authority.Identity != nil {
 		return r.identityOf(ctx, s, authority.Identity)
@@ -255,7 +314,7 @@ func (r *round) signerOf(ctx context.Context, known map[string]keys.Key, name st
 		return s, nil
 	}
 	s.timeNeeded = true
-	key, ok := known[authority.Key.Name]
+	key, ok := r.known[authority.Key.Name]
 	var err error
 	if !ok {
 		key, err = r.keys.Get(ctx, authority.Key.Name)
@@ -267,7 +326,7 @@ func (r *round) signerOf(ctx context.Context, known map[string]keys.Key, name st
 	if err != nil {
 		return s, fmt.Errorf("reading key %s: %w", authority.Key.Name, err)
 	}
-	known[authority.Key.Name] = key
+	r.known[authority.Key.Name] = key
 	for i := range key.Versions {
 		v := &key.Versions[i]
 		s.candidates = append(s.candidates, candidate{id: v.KeyID, public: v.Public, version: v})

@@ -18,7 +18,7 @@ const minRSA = 2048
 // signs reports whether sig is public's over message. How a key signs follows
 // from the key and the format alone, never from what a bundle says (row E7):
 //
-//	key        bundle                  legacy
+//	key        bundle                  legacy (both of cosign's tags)
 //	P-256      SHA-256                 SHA-256
 //	P-384      SHA-384                 SHA-384 or SHA-256
 //	P-521      SHA-512                 SHA-512 or SHA-256

@@ -52,8 +52,9 @@ func (e *RequestError) Unwrap() error { return ErrRequest }
 type Registry interface {
 	// Resolve reads one manifest, whose bytes hash to the answered digest.
 	Resolve(ctx context.Context, ref registry.Reference) (registry.Manifest, error)
-	// Attachments reads the bundles and legacy signatures of a digest.
-	Attachments(ctx context.Context, subject registry.Reference) (registry.Found, error)
+	// AttachmentsFor reads what is attached to a digest: at least what is
+	// looked for, as far as its own bounds let it.
+	AttachmentsFor(ctx context.Context, subject registry.Reference, want registry.Want) (registry.Found, error)
 }
 
 // Archive keeps bundles by subject and decisions.

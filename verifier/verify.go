@@ -15,6 +15,7 @@ import (
 	"github.com/countersign/countersign/attest"
 	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/trust"
@@ -217,16 +218,20 @@ func (v *Verifier) work(ctx context.Context, q *question, ref registry.Reference
 		}
 		manifest = m
 	}
-	r := &round{
+	return v.round(q, ref, manifest).decide(ctx)
+}
+
+// round is one over a manifest that was read.
+func (v *Verifier) round(q *question, ref registry.Reference, manifest *registry.Manifest) *round {
+	return &round{
 		Verifier: v, question: q, subject: ref.WithDigest(manifest.Digest),
-		seen: make(map[[32]byte]bool),
+		seen: make(map[[32]byte]bool), known: make(map[string]keys.Key),
 		bench: bench{
 			artifact:   artifact{digest: manifest.Digest, content: manifest.Raw},
 			now:        v.clock.Now(),
 			signatures: make(map[signatureCheck]bool),
 		},
 	}
-	return r.decide(ctx)
 }
 
 // resolve reads a manifest and holds the registry to its contract: the bytes

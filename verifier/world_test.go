@@ -186,7 +186,7 @@ type memoryRegistry struct {
 	resolves, reads atomic.Int64
 	// before runs in front of every contact.
 	before func(ctx context.Context, ref registry.Reference) error
-	// beforeRead runs in front of Attachments.
+	// beforeRead runs in front of AttachmentsFor.
 	beforeRead func(ctx context.Context, ref registry.Reference) error
 }
 
@@ -259,7 +259,7 @@ func (m *memoryRegistry) Resolve(ctx context.Context, ref registry.Reference) (r
 	return registry.Manifest{Reference: ref.WithDigest(d), Digest: d, Raw: raw}, nil
 }
 
-func (m *memoryRegistry) Attachments(ctx context.Context, ref registry.Reference) (registry.Found, error) {
+func (m *memoryRegistry) AttachmentsFor(ctx context.Context, ref registry.Reference, _ registry.Want) (registry.Found, error) {
 	m.reads.Add(1)
 	if m.beforeRead != nil {
 		if err := m.beforeRead(ctx, ref); err != nil {

@@ -54,6 +54,12 @@ const (
 	Referrers = 512
 	// Bundles bounds the bundles and signatures fetched for one subject.
 	Bundles = 64
+	// Kept bounds what is read of one subject from the archive when all of it
+	// matters.
+	Kept = 200
+	// OtherAttachments bounds those of them that are said to be of another type
+	// than the one looked for.
+	OtherAttachments = 8
 	// IndexChildren bounds the children of an index that are read or signed.
 	IndexChildren = 64
 	// RegistryResponseHeader bounds the headers of a registry's answer.

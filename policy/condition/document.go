@@ -34,6 +34,22 @@ func (d *Document) value() ref.Val {
 	return d.root
 }
 
+// Text is the text at a path of member names, if there is one.
+func (d *Document) Text(path ...string) (string, bool) {
+	v := d.value()
+	for _, name := range path {
+		o, ok := v.(*object)
+		if !ok {
+			return "", false
+		}
+		if v, ok = o.Find(types.String(name)); !ok {
+			return "", false
+		}
+	}
+	text, ok := v.(types.String)
+	return string(text), ok
+}
+
 const (
 	textInexact = "a whole number that a double does not hold exactly"
 	textCrowded = "an object or list with too many members"
