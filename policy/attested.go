@@ -75,7 +75,7 @@ func (a *attestation) candidates(authority string, in *Question, f *finding) []c
 		same := predicate.Canonical(fact.PredicateType) == a.predicateType
 		switch {
 		case fact.Authority != authority || fact.Kind == KindSignature:
-		case !fact.Accepted && (same || fact.Kind == KindUnknown):
+		case !fact.Accepted && (same || fact.PredicateType == ""):
 			f.reasons = append(f.reasons, refusal(fact))
 		case !fact.Accepted:
 		case !same:
@@ -136,8 +136,8 @@ func newest(all []candidate) []candidate {
 
 // judge says why an attestation does not satisfy the expectations, or nil.
 func (a *attestation) judge(ctx context.Context, c candidate, in *Question) *Reason {
-	if err := c.Attestation.check(); err != nil {
-		return reasonf(PredicateInvalid, "the predicate is not one of its type: %s", wordsOf(err, predicate.ErrPredicate))
+	if problem := c.Attestation.wellFormed(); problem != "" {
+		return reasonf(PredicateInvalid, "the predicate cannot be judged: %s", problem)
 	}
 	if reason := a.judgeAge(c, in.Now); reason != nil {
 		return reason

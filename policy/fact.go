@@ -1,10 +1,13 @@
 package policy
 
 import (
+	"bytes"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/countersign/countersign/attest/predicate"
+	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/policy/condition"
 	"github.com/countersign/countersign/policy/slsa"
 )
@@ -89,7 +92,6 @@ type Attestation struct {
 	predicate     *condition.Document
 	statement     *condition.Document
 
-	check      func() error
 	provenance func() (slsa.Provenance, error)
 	summary    func() (slsa.Summary, error)
 	stated     func() time.Time
@@ -102,11 +104,23 @@ func NewAttestation(predicateType string, statement, raw []byte) *Attestation {
 		predicateType: predicate.Canonical(predicateType), raw: raw,
 		predicate: condition.NewDocument(raw), statement: condition.NewDocument(statement),
 	}
-	a.check = sync.OnceValue(func() error { return predicate.Check(a.predicateType, raw) })
 	a.provenance = sync.OnceValues(func() (slsa.Provenance, error) { return slsa.ReadProvenance(a.predicateType, raw) })
 	a.summary = sync.OnceValues(func() (slsa.Summary, error) { return slsa.ReadSummary(raw) })
 	a.stated = sync.OnceValue(func() time.Time { return statedTime(a.predicateType, a.predicate) })
 	return a
+}
+
+// wellFormed says why the predicate is none, or nothing. What a predicate of its
+// type must hold to be signed here is not asked: others sign other documents,
+// and what matters of them is for expectations and conditions to say.
+func (a *Attestation) wellFormed() (problem string) {
+	switch {
+	case len(a.raw) > limits.Predicate:
+		return fmt.Sprintf("it has more than %d bytes", limits.Predicate)
+	case !bytes.HasPrefix(bytes.TrimLeft(a.raw, " \t\r\n"), []byte("{")):
+		return "it is not a JSON object"
+	}
+	return ""
 }
 
 // statedTime is when the signer says that what the predicate reports was so,
