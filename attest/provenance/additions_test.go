@@ -58,7 +58,7 @@ func TestContradictions(t *testing.T) {
 		"invocation":          {parameters: `{"invocationId":"x"}`, want: []string{"/externalParameters/invocationId"}},
 		"commit":              {parameters: `{"commit":"` + other + `"}`, want: []string{"/externalParameters/commit"}},
 		"another commit":      {dependencies: raws(`{"uri":"git+https://github.com/acme/app@refs/heads/main","digest":{"gitCommit":"` + other + `"}}`), want: []string{"/resolvedDependencies/0/digest"}},
-		"another spelling":    {dependencies: raws(`{"name":"ok"}`, `{"uri":"ssh://git@GITHUB.com:22/Acme/app.git","digest":{"sha1":"`+other+`"}}`), want: []string{"/resolvedDependencies/1/digest"}},
+		"another spelling":    {dependencies: raws(`{"name":"ok","content":"b2s="}`, `{"uri":"ssh://git@GITHUB.com:22/Acme/app.git","digest":{"sha1":"`+other+`"}}`), want: []string{"/resolvedDependencies/1/digest"}},
 		"slashes":             {dependencies: raws(`{"uri":"https://github.com//acme//app/","digest":{"gitCommit":"` + other + `"}}`), want: []string{"/resolvedDependencies/0/digest"}},
 		"escaped":             {dependencies: raws(`{"uri":"git+https://github.com/acme/%61pp","digest":{"gitCommit":"` + other + `"}}`), want: []string{"/resolvedDependencies/0/digest"}},
 		"package URL":         {dependencies: raws(`{"uri":"pkg:github/acme/app@` + other + `","digest":{"gitCommit":"` + other + `"}}`), want: []string{"/resolvedDependencies/0/uri"}},
@@ -111,7 +111,7 @@ func TestUnknownCommit(t *testing.T) {
 func TestMalformedAdditions(t *testing.T) {
 	many := make([]json.RawMessage, limits.ProvenanceDescriptors+1)
 	for i := range many {
-		many[i] = json.RawMessage(`{"name":"x"}`)
+		many[i] = json.RawMessage(`{"uri":"https://x.example/"}`)
 	}
 	members := map[string]int{}
 	for i := range limits.ProvenanceParameters + 1 {
@@ -135,10 +135,13 @@ func TestMalformedAdditions(t *testing.T) {
 		"deep":            {provenance.Input{ExternalParameters: json.RawMessage(`{"a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`)}, "/externalParameters"},
 		"an unknown name": {provenance.Input{ResolvedDependencies: raws(`{"uri":"https://x.example/","builder":"y"}`)}, "/resolvedDependencies/0"},
 		"says nothing":    {provenance.Input{ResolvedDependencies: raws(`{"mediaType":"text/plain"}`)}, "/resolvedDependencies/0"},
-		"no base64":       {provenance.Input{ResolvedDependencies: raws(`{"name":"x","content":"%"}`)}, "/resolvedDependencies/0/content"},
+		"a name alone":    {provenance.Input{ResolvedDependencies: raws(`{"name":"x"}`)}, "/resolvedDependencies/0"},
+		"content alone":   {provenance.Input{Byproducts: raws(`{"content":"b2s="}`)}, "/byproducts/0"},
+		"no base64":       {provenance.Input{ResolvedDependencies: raws(`{"uri":"https://x.example/","content":"%"}`)}, "/resolvedDependencies/0/content"},
 		"scp's form":      {provenance.Input{ResolvedDependencies: raws(`{"uri":"ssh://git@github.com:acme/app.git"}`)}, "/resolvedDependencies/0/uri"},
+		"a space":         {provenance.Input{ResolvedDependencies: raws(`{"uri":"https://x.example/a b"}`)}, "/resolvedDependencies/0/uri"},
 		"no URI":          {provenance.Input{ResolvedDependencies: raws(`{"uri":"x"}`)}, "/resolvedDependencies/0/uri"},
-		"short digest":    {provenance.Input{Byproducts: raws(`{"name":"a"}`, `{"digest":{"sha256":"ab"}}`)}, "/byproducts/1/digest"},
+		"short digest":    {provenance.Input{Byproducts: raws(`{"uri":"x:a"}`, `{"digest":{"sha256":"ab"}}`)}, "/byproducts/1/digest"},
 		"capital digest":  {provenance.Input{Byproducts: raws(`{"digest":{"sha1":"` + strings.Repeat("AB", 20) + `"}}`)}, "/byproducts/0/digest"},
 		"large item":      {provenance.Input{Byproducts: raws(`{"name":"` + strings.Repeat("x", limits.ProvenanceDescriptor) + `"}`)}, "/byproducts/0"},
 		"many items":      {provenance.Input{Byproducts: many}, "/byproducts"},

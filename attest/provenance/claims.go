@@ -82,6 +82,9 @@ func (c *claimReader) some(claims ...string) map[string]string {
 	return out
 }
 
+// blank is a character that no URI has, not even where readers are lenient.
+func blank(r rune) bool { return r <= ' ' || r == 0x7f }
+
 func isCommit(s string) bool {
 	return len(s) == 40 && strings.IndexFunc(s, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'f') }) < 0
 }
@@ -124,9 +127,10 @@ func isRef(s string) bool {
 	return true
 }
 
-// isFilePath is a path within a repository that stays in it.
+// isFilePath is a path within a repository that stays in it. One with a space is
+// refused, as a builder id with it would be no URI.
 func isFilePath(s string) bool {
-	if s == "" || strings.Contains(s, "\\") {
+	if s == "" || strings.Contains(s, "\\") || strings.ContainsFunc(s, blank) {
 		return false
 	}
 	for _, segment := range strings.Split(s, "/") {

@@ -44,6 +44,9 @@ func factsOf(id identity.Identity, rules Rules) (facts, error) {
 		return facts{}, fmt.Errorf("%w: it is not of a build system", ErrNoClaims)
 	}
 	c := &claimReader{values: id.Claims}
+	if !isURI(id.Issuer) || strings.ContainsFunc(id.Issuer, blank) {
+		c.refuse("iss", "is not a URL")
+	}
 	f := facts{kind: id.Kind}
 	switch id.Kind {
 	case "github":

@@ -29,7 +29,7 @@ func FuzzBuild(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		f.Add("github", "https://token.actions.githubusercontent.com", "s", string(claims), `{}`, `{"a":"b"}`, `{"name":"x"}`)
+		f.Add("github", "https://token.actions.githubusercontent.com", "s", string(claims), `{}`, `{"a":"b"}`, `{"name":"x","content":"eA=="}`)
 	}
 	f.Fuzz(func(t *testing.T, kind, issuer, subject, claims, rules, parameters, dependency string) {
 		in := provenance.Input{

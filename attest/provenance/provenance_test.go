@@ -297,6 +297,8 @@ func TestRefused(t *testing.T) {
 		"GitHub, a repository upwards":   {github(map[string]string{"repository": "acme/.."}), provenance.Rules{}, "repository"},
 		"GitHub, three segments":         {github(map[string]string{"repository": "acme/app@x"}), provenance.Rules{}, "repository"},
 		"GitHub, a workflow without @":   {github(map[string]string{"workflow_ref": "acme/app/.github/workflows/x.yml"}), provenance.Rules{}, "workflow_ref"},
+		"GitHub, a file with a space":    {github(map[string]string{"job_workflow_ref": "acme/app/.github/workflows/my build.yml@refs/heads/main"}), provenance.Rules{}, "job_workflow_ref"},
+		"an issuer that is no URL":       {of("github", "token.actions.githubusercontent.com", testissuer.GitHubClaims(), nil), provenance.Rules{}, "iss"},
 		"GitHub, two readings":           {github(map[string]string{"workflow_ref": "acme/app/dynamic/x@refs/heads/a@refs/heads/b"}), provenance.Rules{}, "workflow_ref"},
 		"GitHub, a job of no workflow":   {github(map[string]string{"job_workflow_ref": "acme@refs/heads/main"}), provenance.Rules{}, "job_workflow_ref"},
 		"GitLab, neither branch nor tag": {gitlab("https://gitlab.com", map[string]string{"ref_type": "merge_request"}), provenance.Rules{}, "ref_type"},

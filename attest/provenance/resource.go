@@ -56,8 +56,9 @@ func (r *additionReader) descriptors(at string, raw []json.RawMessage, keep func
 
 // check is the rule of resource_descriptor.md and digest_set.md.
 func (d resource) check() *strictjson.FieldError {
-	if d.Name == "" && d.URI == "" && len(d.Digest) == 0 {
-		return &strictjson.FieldError{Problem: "must have a name, a uri or a digest"}
+	// SLSA does not count a name, in-toto's own types do not count content.
+	if d.URI == "" && len(d.Digest) == 0 && (d.Content == "" || d.Name == "") {
+		return &strictjson.FieldError{Problem: "must have a uri, a digest, or content and a name"}
 	}
 	if d.URI != "" && !isAbsolute(d.URI) {
 		return &strictjson.FieldError{Pointer: "/uri", Problem: "is not a URI with a scheme"}
@@ -103,7 +104,7 @@ func digestBytes(algorithm string) (int, bool) {
 
 func isAbsolute(s string) bool {
 	u, err := url.Parse(s)
-	return err == nil && u.Scheme != "" && len(s) > len(u.Scheme)+1
+	return err == nil && u.Scheme != "" && len(s) > len(u.Scheme)+1 && !strings.ContainsFunc(s, blank)
 }
 
 // dependency judges a caller's dependency that is a commit of a repository of
