@@ -34,23 +34,25 @@ func samples(t testing.TB) map[string][]byte {
 }
 
 // attestArgs are without a flag that weakens or forces anything.
-func attestArgs(kind, root, image string, who ...string) []string {
-	args := []string{"verify-attestation", "--type", kind, "--trusted-root", root, "--allow-http-registry"}
+func attestArgs(kind, image string, who ...string) []string {
+	args := []string{"verify-attestation", "--type", kind, "--allow-http-registry"}
 	return append(append(args, who...), image)
 }
 
 // mustAttest wants both stock versions to accept the attestation as its type by
-// its signer, and to refuse it as another type and by another signer.
-func mustAttest(t *testing.T, kind, root, image string, who, other []string) {
+// its signer, and to refuse it as another type and by another signer. Their
+// trust is what trusted gives them.
+func mustAttest(t *testing.T, trusted func(cosign), kind, image string, who, other []string) {
 	t.Helper()
 	strange := "https://example.com/strange/v1"
 	for _, name := range []string{cosignV2, cosignV3} {
 		c := newCosign(t, name)
-		c.must(t, attestArgs(kind, root, image, who...)...)
-		if out, err := c.run(attestArgs(strange, root, image, who...)...); err == nil {
+		trusted(c)
+		c.must(t, attestArgs(kind, image, who...)...)
+		if out, err := c.run(attestArgs(strange, image, who...)...); err == nil {
 			t.Errorf("%s accepted another type:\n%s", name, out)
 		}
-		if out, err := c.run(attestArgs(kind, root, image, other...)...); err == nil {
+		if out, err := c.run(attestArgs(kind, image, other...)...); err == nil {
 			t.Errorf("%s accepted another signer:\n%s", name, out)
 		}
 	}
@@ -78,7 +80,8 @@ func TestInteropCosignVerifiesOurAttestations(t *testing.T) {
 						Image: image, Key: "release", PredicateType: name, Predicate: document, Formats: []string{format},
 					}, api.SignOptions{})
 					check(t, err)
-					mustAttest(t, name, rootPath, image, []string{"--key", keyPath}, []string{"--key", otherPath})
+					by := func(key string) []string { return []string{"--key", key, "--trusted-root", rootPath} }
+					mustAttest(t, func(cosign) {}, name, image, by(keyPath), by(otherPath))
 				})
 			}
 		}
@@ -98,8 +101,10 @@ func (p *process) mayAttest(registry *localregistry.Registry) {
 
 // TestInteropIdentityAttest: a build attests with its workflow token alone, a
 // predicate of its own and provenance from the token; stock cosign accepts both
-// for that workflow, as bundles and under the .att tag. The legacy form needs no
-// flag: the promise of the log dates the certificate.
+// for that workflow, as bundles and under the .att tag. Its trust is our TUF
+// mirror: v2 takes no trusted root from a file for legacy attestations of
+// certificates. The legacy form needs no flag: the log's promise dates the
+// certificate.
 func TestInteropIdentityAttest(t *testing.T) {
 	ctx := context.Background()
 	c := newCI(t)
@@ -108,6 +113,7 @@ func TestInteropIdentityAttest(t *testing.T) {
 		Actions: []string{"attest", "provenance"}, Repositories: []string{c.registry.Host + "/**"},
 	}, api.PutOptions{})
 	check(t, err)
+	mirror := func(stock cosign) { stock.initialize(t, c.process, download(t, c.url+"/tuf/root.json")) }
 	identity := func(subject string, more ...string) []string {
 		return append([]string{"--certificate-identity", subject, "--certificate-oidc-issuer", c.issuer.URL}, more...)
 	}
@@ -120,14 +126,14 @@ func TestInteropIdentityAttest(t *testing.T) {
 				Image: image, PredicateType: "openvex", Predicate: samples(t)["openvex"], Formats: []string{format},
 			}, api.SignOptions{})
 			check(t, err)
-			mustAttest(t, "openvex", c.root, image, identity(releaseWorkflow, more...), identity(releaseWorkflow+"x", more...))
+			mustAttest(t, mirror, "openvex", image, identity(releaseWorkflow, more...), identity(releaseWorkflow+"x", more...))
 			built := c.registry.Image("app", pushShape(t, c.registry, "app", "image"))
 			a, _, err := c.job(t, nil).Provenance(ctx, api.ProvenanceRequest{Image: built, Formats: []string{format}}, api.SignOptions{})
 			check(t, err)
 			if a.PredicateType != predicate.SLSAProvenanceV1 || a.SLSA == nil {
 				t.Errorf("%+v", a)
 			}
-			mustAttest(t, "slsaprovenance1", c.root, built, identity(releaseWorkflow, more...), identity(releaseWorkflow+"x", more...))
+			mustAttest(t, mirror, "slsaprovenance1", built, identity(releaseWorkflow, more...), identity(releaseWorkflow+"x", more...))
 		}
 	}
 }
