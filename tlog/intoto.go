@@ -2,6 +2,7 @@ package tlog
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -58,8 +59,8 @@ func parseInToto001(body []byte) (Body, error) {
 	content := doc.Spec.Content
 	out := Body{Kind: doc.Kind, Version: doc.APIVersion}
 	var err error
-	if out.EnvelopeDigest, err = hex.DecodeString(content.Hash.Value); err != nil || content.Hash.Algorithm != "sha256" {
-		return Body{}, fmt.Errorf("%w: the envelope's digest is not one of SHA-256", ErrBody)
+	if out.EnvelopeDigest, err = content.Hash.sha256(); err != nil {
+		return Body{}, err
 	}
 	return out, out.setInToto(content.PayloadHash, doc.Spec.PublicKey)
 }
@@ -73,6 +74,10 @@ func parseInToto002(body []byte) (Body, error) {
 	if len(content.Envelope.Signatures) != 1 {
 		return Body{}, fmt.Errorf("%w: %d signatures, want one", ErrBody, len(content.Envelope.Signatures))
 	}
+	// The signature is there, so that nothing needs the envelope's digest.
+	if _, err := content.Hash.sha256(); err != nil {
+		return Body{}, err
+	}
 	signature := content.Envelope.Signatures[0]
 	out := Body{Kind: doc.Kind, Version: doc.APIVersion}
 	// The envelope's base64 is itself in base64.
@@ -83,6 +88,14 @@ func parseInToto002(body []byte) (Body, error) {
 	}
 	out.Signature = raw
 	return out, out.setInToto(content.PayloadHash, signature.PublicKey)
+}
+
+func (h hashV001Document) sha256() ([]byte, error) {
+	digest, err := hex.DecodeString(h.Value)
+	if err != nil || h.Algorithm != "sha256" || len(digest) != sha256.Size {
+		return nil, fmt.Errorf("%w: the envelope's digest is not one of SHA-256", ErrBody)
+	}
+	return digest, nil
 }
 
 // setInToto reads what both schemas have.

@@ -358,6 +358,91 @@ func TestIdentityMutantsNeverPass(t *testing.T) {
 	}
 }
 
+// newAttestationCourt judges attestations in both formats, of one key.
+func newAttestationCourt(tb testing.TB) (*court, *testauthority.Authority, *testauthority.Draft, *testauthority.AttestationDraft) {
+	tb.Helper()
+	c, authority, bundle, _ := newCourt(tb)
+	c.honest = nil
+	statement := testauthority.Attested(c.bench.artifact.digest, "https://own.example/type", `{"critical":0,"list":[1,2.5,null],"text":"a"}`)
+	draft := authority.BundleOf(statement, bundle.Key, bundle.At)
+	legacy := authority.LegacyAttestation(statement, bundle.Key, bundle.At)
+	c.admit(attachment{format: formatBundle, bundle: draft.JSON()})
+	c.admit(attachment{format: formatLegacyAttestation, payload: legacy.Payload, annotations: legacy.Annotations()})
+	return c, authority, draft, legacy
+}
+
+// The same for attestations: what passes has the predicate that was signed.
+func TestAttestationMutantsNeverPass(t *testing.T) {
+	mutants := 3000
+	if testing.Short() {
+		mutants = 500
+	}
+	c, authority, draft, legacy := newAttestationCourt(t)
+	other := testauthority.Attested(attest.DigestOf([]byte("other")), "https://own.example/other", `{"critical":7}`)
+	var donor any
+	if err := json.Unmarshal(authority.BundleOf(other, draft.Key, draft.At.Add(time.Minute)).JSON(), &donor); err != nil {
+		t.Fatal(err)
+	}
+	raw, passed := draft.JSON(), 0
+	for i := range mutants {
+		m := &mutator{r: rand.New(rand.NewPCG(7, uint64(i))), donor: donor}
+		if c.try(attachment{format: formatBundle, bundle: m.mutate(raw)}) {
+			passed++
+		}
+	}
+	// Of a statement inside, not resigned: nothing may pass but what is equal.
+	for i := range mutants {
+		m := &mutator{r: rand.New(rand.NewPCG(8, uint64(i))), donor: donor}
+		spoiled := *draft
+		if spoiled.Payload = m.mutate(draft.Payload); bytes.Equal(spoiled.Payload, draft.Payload) {
+			continue
+		}
+		if c.try(attachment{format: formatBundle, bundle: spoiled.JSON()}) {
+			t.Fatalf("a statement that nobody signed passes: %s", spoiled.Payload)
+		}
+	}
+	t.Logf("%d mutants of a bundle, %d neutral", mutants, passed)
+	if passed > mutants/4 {
+		t.Errorf("%d of %d mutants are neutral: the mutator is too tame to prove anything", passed, mutants)
+	}
+	foreign := authority.LegacyAttestation(other, draft.Key, draft.At.Add(time.Minute))
+	if err := json.Unmarshal(attestationDocument(t, foreign), &donor); err != nil {
+		t.Fatal(err)
+	}
+	document := attestationDocument(t, legacy)
+	passed = 0
+	for i := range mutants / 2 {
+		m := &mutator{r: rand.New(rand.NewPCG(9, uint64(i))), donor: donor}
+		if a, ok := legacyAttachment(m.mutate(document)); ok {
+			a.format = formatLegacyAttestation
+			if c.try(a) {
+				passed++
+			}
+		}
+	}
+	t.Logf("%d mutants of a legacy attestation, %d neutral", mutants/2, passed)
+}
+
+// attestationDocument is legacyDocument of an attestation.
+func attestationDocument(t *testing.T, d *testauthority.AttestationDraft) []byte {
+	t.Helper()
+	tree := map[string]any{"payload": base64.StdEncoding.EncodeToString(d.Payload)}
+	for name, text := range d.Annotations() {
+		var v any = text
+		if strings.HasPrefix(text, "{") {
+			if err := json.Unmarshal([]byte(text), &v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tree[name] = v
+	}
+	raw, err := json.Marshal(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
 // legacyDocument holds a legacy signature as one JSON tree, annotations
 // unfolded, for the mutator.
 func legacyDocument(t *testing.T, d *testauthority.LegacyDraft) []byte {
@@ -432,6 +517,18 @@ func FuzzLegacy(f *testing.F) {
 			annotations[annotationTimestamp] = stamp
 		}
 		c.try(attachment{format: formatLegacy, payload: payload, annotations: annotations})
+	})
+}
+
+// FuzzLegacyAttestation is FuzzBundle for layers of an .att tag.
+func FuzzLegacyAttestation(f *testing.F) {
+	c, _, _, legacy := newAttestationCourt(f)
+	a := legacy.Annotations()
+	f.Add(legacy.Payload, a[annotationLog], a[annotationTimestamp])
+	f.Add([]byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"AA=="}]}`), "{}", "{}")
+	f.Fuzz(func(t *testing.T, payload []byte, log, stamp string) {
+		c.tb = t
+		c.try(attachment{format: formatLegacyAttestation, payload: payload, annotations: map[string]string{annotationLog: log, annotationTimestamp: stamp}})
 	})
 }
 
