@@ -231,6 +231,75 @@ func TestInteropWeVerifyCosigns(t *testing.T) {
 	}
 }
 
+// TestInteropWeVerifyCosignsAttestations: what stock cosign attested with a
+// plain key pair, as a bundle and under the .att tag, satisfies a requirement
+// with a condition under that key, and no other requirement or key.
+func TestInteropWeVerifyCosignsAttestations(t *testing.T) {
+	for kind, registry := range registries(t) {
+		p := newProcess(t)
+		p.start()
+		p.trustAll(registry, "release")
+		for name, attest := range map[string]func(t *testing.T, c cosign, image string){
+			cosignV2 + "/att": func(t *testing.T, c cosign, image string) {
+				c.must(t, "attest", "--yes", "--key", "cosign.key", "--tlog-upload=false", "--type", "vuln", "--predicate", "vuln.json", "--allow-http-registry", image)
+			},
+			cosignV2 + "/bundle": func(t *testing.T, c cosign, image string) {
+				c.must(t, "attest", "--yes", "--key", "cosign.key", "--tlog-upload=false", "--new-bundle-format", "--type", "vuln", "--predicate", "vuln.json", "--allow-http-registry", image)
+			},
+			cosignV3 + "/bundle": func(t *testing.T, c cosign, image string) {
+				c.must(t, "signing-config", "create", "--out", "sc.json")
+				c.must(t, "trusted-root", "create", "--out", "tr.json")
+				c.must(t, "attest", "--yes", "--key", "cosign.key", "--signing-config", "sc.json", "--trusted-root", "tr.json", "--type", "vuln", "--predicate", "vuln.json", "--allow-http-registry", image)
+			},
+		} {
+			t.Run(kind+"/"+name, func(t *testing.T) {
+				binary, format, _ := strings.Cut(name, "/")
+				c := newCosign(t, binary)
+				c.must(t, "generate-key-pair")
+				check(t, os.WriteFile(filepath.Join(c.home, "vuln.json"), []byte(stockScan), 0o600))
+				repository := "attested/" + binary + "-" + format
+				image := registry.Image(repository, pushShape(t, registry, repository, "image"))
+				require := func(key, requirement string) policy.Code {
+					t.Helper()
+					p.requiring(registry, "managed", pemAuthority(t, filepath.Join(key, "cosign.pub")), requirement)
+					r := p.verdict(image)
+					if r.Verdict == policy.Passed {
+						return ""
+					}
+					return r.Reasons[0].Code
+				}
+				const clean = `{attestation: {predicateType: vuln, by: signer, condition: "predicate.scanner.result.critical == 0"}}`
+				if got := require(c.home, clean); got != policy.AttestationMissing {
+					t.Fatalf("before attesting: %q", got)
+				}
+				attest(t, c, image)
+				other := newCosign(t, binary)
+				other.must(t, "generate-key-pair")
+				for _, tt := range []struct {
+					key, requirement string
+					want             policy.Code
+				}{
+					{c.home, clean, ""},
+					{c.home, strings.Replace(clean, "== 0", "> 0", 1), policy.ConditionFalse},
+					{c.home, strings.Replace(clean, "vuln", "custom", 1), policy.PredicateTypeMismatch},
+					{c.home, "{signature: {by: signer}}", policy.PredicateTypeMismatch},
+					{other.home, clean, policy.UntrustedKey},
+				} {
+					if got := require(tt.key, tt.requirement); got != tt.want {
+						t.Errorf("%s: %q, want %q", tt.requirement, got, tt.want)
+					}
+				}
+			})
+		}
+		p.kill()
+	}
+}
+
+// stockScan is a predicate of cosign's vuln type.
+const stockScan = `{"invocation":{"parameters":[],"uri":"","event_id":"","builder.id":""},
+"scanner":{"uri":"https://scanner.example","version":"1","db":{"uri":"","version":""},"result":{"critical":0,"high":2}},
+"metadata":{"scanStartedOn":"2026-11-01T10:00:00Z","scanFinishedOn":"2026-11-01T10:05:00Z"}}`
+
 func pemAuthority(t testing.TB, path string) string {
 	t.Helper()
 	pem, err := os.ReadFile(path)

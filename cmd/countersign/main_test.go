@@ -133,6 +133,12 @@ func (p *process) trustAll(registry *localregistry.Registry, key string) {
 // policy demands a signature by one authority for every image of a registry.
 func (p *process) policy(registry *localregistry.Registry, name, authority string) {
 	p.t.Helper()
+	p.requiring(registry, name, authority, "{all: [{signature: {by: signer}}]}")
+}
+
+// requiring makes a policy with one authority, signer, and a requirement.
+func (p *process) requiring(registry *localregistry.Registry, name, authority, require string) {
+	p.t.Helper()
 	document := fmt.Sprintf(`
 apiVersion: countersign.dev/v1
 kind: TrustPolicy
@@ -141,8 +147,8 @@ spec:
   match: {images: [%q]}
   mode: enforce
   authorities: {signer: %s}
-  require: {all: [{signature: {by: signer}}]}
-`, name, registry.Host+"/**", authority)
+  require: %s
+`, name, registry.Host+"/**", authority, require)
 	_, err := putPolicy(context.Background(), p.admin, name, []byte(document))
 	check(p.t, err)
 }
