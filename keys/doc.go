@@ -1,7 +1,7 @@
 // Package keys keeps the service's private keys and signs with them. It is the
-// only package that touches private key material: what leaves it is public
-// halves, signatures, and for the service's own authorities a crypto.Signer
-// whose key stays inside.
+// only package that touches private key material, unless the key lies where
+// nothing of ours touches it: what leaves it is public halves, signatures, and
+// for the service's own authorities a crypto.Signer whose key stays inside.
 //
 // # Life cycle
 //
@@ -45,6 +45,17 @@
 //
 // [Master.Seal] keeps the service's other secrets (a registry's password) under
 // the same wrapping key, with associated data that no signing key has.
+//
+// # Other back ends
+//
+// A key may lie in a key management service or a security module ([Backend]).
+// Its record then has a reference in place of the sealed box, and its life cycle
+// is that of every key: adopted once, after proof that it signs as its public
+// half says; rotated only when asked. What the back end answers is verified with
+// the recorded public half before it is returned, so a key exchanged behind its
+// reference stops signing ([ErrChanged]) and is never believed. Which references
+// a caller may name is the operator's list ([Refs]); a public half belongs to
+// one key of the ring and no other.
 //
 // # Signature form
 //

@@ -14,6 +14,19 @@ var (
 	ErrAlgorithm = errors.New("unknown key algorithm")
 	// ErrBackend: the back end is not one this build can use.
 	ErrBackend = errors.New("unsupported key back end")
+	// ErrRef: the reference is malformed, or not one that callers may name.
+	ErrRef = errors.New("key reference not allowed")
+	// ErrUnavailable: a back end did not answer in time, is busy or failed;
+	// asking again may help.
+	ErrUnavailable = errors.New("key back end unavailable")
+	// ErrRefused: a back end answered that there is no such key, or that this
+	// service may not use it.
+	ErrRefused = errors.New("key back end refused")
+	// ErrChanged: what a back end signed does not verify with the recorded
+	// public half.
+	ErrChanged = errors.New("the key behind the reference is not the recorded one")
+	// ErrUnchanged: a rotation found the key that is recorded already.
+	ErrUnchanged = errors.New("the back end holds no new key")
 	// ErrPurpose: the key may not be used or changed this way.
 	ErrPurpose = errors.New("not a purpose of this key")
 	// ErrTransition: the life cycle has no such step from the key's state.

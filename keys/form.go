@@ -1,6 +1,7 @@
 package keys
 
 import (
+	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -43,14 +44,12 @@ func (a Algorithm) Hash(form Form) (crypto.Hash, error) {
 	}
 }
 
-func signForm(private crypto.Signer, a Algorithm, form Form, rand io.Reader, message []byte) ([]byte, error) {
+func signForm(ctx context.Context, private digestSigner, a Algorithm, form Form, rand io.Reader, message []byte) ([]byte, error) {
 	hash, err := a.Hash(form)
 	if err != nil {
 		return nil, err
 	}
-	// For Ed25519 the option crypto.SHA512 with a digest selects Ed25519ph
-	// (RFC 8032 §5.1).
-	return private.Sign(rand, sum(hash, message), hash)
+	return private.signDigest(ctx, rand, sum(hash, message), hash)
 }
 
 // Verify checks a signature over message in a form. The algorithm comes from

@@ -51,6 +51,8 @@ type Version struct {
 	KeyID     string
 	Public    crypto.PublicKey
 	PublicPEM string
+	// Ref names the version in another back end than BackendFile.
+	Ref       string
 	State     State
 	CreatedAt time.Time
 	// ActivatedAt opens the version's window, DeactivatedAt closes it: a
@@ -73,9 +75,11 @@ type Spec struct {
 	// Name is 1 to limits.Name lowercase letters, digits and inner `.`, `_`,
 	// `-`. "identity" is reserved: it asks for a certificate instead of a key.
 	Name string
-	// Algorithm is ECDSAP256 when empty.
+	// Algorithm is ECDSAP256 when empty; in other back ends than BackendFile
+	// the key's own.
 	Algorithm Algorithm
-	// Backend is BackendFile when empty. Ref must be empty for it.
+	// Backend is BackendFile when empty. Ref must be empty for it, and name the
+	// key in every other; see ParseRefs for the forms.
 	Backend string
 	Ref     string
 	// Purposes is PurposeSign when empty. PurposeSign stands alone: a key that
@@ -90,22 +94,39 @@ func (s Spec) validated() (Spec, error) {
 	if err := checkName(s.Name); err != nil {
 		return Spec{}, err
 	}
+	if s.Backend == "" {
+		s.Backend = BackendFile
+	}
+	if err := s.checkBackend(); err != nil {
+		return Spec{}, err
+	}
 	algorithm, err := ParseAlgorithm(string(s.Algorithm))
 	if err != nil {
 		return Spec{}, err
 	}
-	s.Algorithm = algorithm
-	if s.Backend == "" {
-		s.Backend = BackendFile
-	}
-	if s.Backend != BackendFile {
-		return Spec{}, fmt.Errorf("%w: only %q is available", ErrBackend, BackendFile)
-	}
-	if s.Ref != "" {
-		return Spec{}, fmt.Errorf("%w: back end %q takes no reference", ErrBackend, BackendFile)
+	if s.Backend == BackendFile || s.Algorithm != "" {
+		s.Algorithm = algorithm
 	}
 	s.Purposes, err = checkPurposes(s.Purposes)
 	return s, err
+}
+
+func (s Spec) checkBackend() error {
+	if s.Backend == BackendFile {
+		if s.Ref != "" {
+			return fmt.Errorf("%w: back end %q takes no reference", ErrRef, BackendFile)
+		}
+		return nil
+	}
+	if !slices.Contains(Backends(), s.Backend) {
+		return fmt.Errorf("%w: want one of %v", ErrBackend, Backends())
+	}
+	return nil
+}
+
+// Backends names every back end, the default first.
+func Backends() []string {
+	return []string{BackendFile, BackendHashivault, BackendAWS, BackendGCP, BackendAzure, BackendPKCS11}
 }
 
 func checkName(name string) error {
@@ -140,5 +161,5 @@ var nameRule = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]*[a-z0-9])?$`)
 
 // describes reports whether k is what the spec asks for.
 func (s Spec) describes(k Key) bool {
-	return k.Algorithm == s.Algorithm && k.Backend == s.Backend && slices.Equal(k.Purposes, s.Purposes)
+	return (s.Algorithm == "" || k.Algorithm == s.Algorithm) && k.Backend == s.Backend && slices.Equal(k.Purposes, s.Purposes)
 }

@@ -32,27 +32,36 @@ func (r *Ring) Activate(ctx context.Context, name string) (Key, error) {
 // Rotate makes a new active version current and deactivates the one before,
 // which must be active, suspended or compromised; a compromised one stays so.
 // A retired or destroyed key is not rotated: its name has come to its end.
+// A key in another back end is never changed there: see RotateTo.
 func (r *Ring) Rotate(ctx context.Context, name string) (Key, error) {
-	rec, err := r.read(ctx, name)
-	if err != nil {
-		return Key{}, err
-	}
+	return r.RotateTo(ctx, name, "")
+}
+
+func (r *Ring) rotateFile(ctx context.Context, rec record) (Key, error) {
 	// An RSA key takes seconds to generate; nobody waits for it under the lock.
 	private, err := rec.Algorithm.generate(r.rand)
 	if err != nil {
 		return Key{}, fmt.Errorf("generating %s key: %w", rec.Algorithm, err)
 	}
-	return r.change(ctx, name, func(rec *record, now time.Time) error {
-		v := rec.current()
-		switch v.State {
-		case Active, Suspended:
-			v.State, v.DeactivatedAt = Deactivated, &now
-		case Compromised:
-		default:
-			return &TransitionError{Name: name, From: v.State, To: Active}
+	return r.change(ctx, rec.Name, func(rec *record, now time.Time) error {
+		if err := rec.succeed(now); err != nil {
+			return err
 		}
 		return r.addVersion(rec, private, Active, now)
 	})
+}
+
+// succeed ends the current version's time because another follows.
+func (r *record) succeed(now time.Time) error {
+	v := r.current()
+	switch v.State {
+	case Active, Suspended:
+		v.State, v.DeactivatedAt = Deactivated, &now
+	case Compromised:
+	default:
+		return &TransitionError{Name: r.Name, From: v.State, To: Active}
+	}
+	return nil
 }
 
 // Suspend stops the current version from signing until Resume.
@@ -152,7 +161,9 @@ func (v *recordVersion) compromise(reason string, since *time.Time, now time.Tim
 }
 
 // Destroy deletes the private half of every version. It is for keys that were
-// retired or revoked; a key that could still sign is ErrTransition. Copies in
+// retired or revoked; a key that could still sign is ErrTransition. A key in
+// another back end is only forgotten here: it is for its operator to delete, and
+// nothing signs through this ring with it any more. Copies in
 // backups and in pages the database has not reused yet are out of its reach.
 func (r *Ring) Destroy(ctx context.Context, name string) (Key, error) {
 	return r.change(ctx, name, func(rec *record, now time.Time) error {

@@ -51,11 +51,22 @@ type recordVersion struct {
 	CompromisedAt *time.Time `json:"compromisedAt,omitempty"`
 	RevokedReason string     `json:"revokedReason,omitempty"`
 	DestroyedAt   *time.Time `json:"destroyedAt,omitempty"`
-	// Sealed is absent once the version is destroyed.
+	// Ref names the key in another back end; absent in BackendFile.
+	Ref string `json:"ref,omitempty"`
+	// Sealed is absent once the version is destroyed, and in other back ends.
 	Sealed *sealed `json:"sealed,omitempty"`
 }
 
 func (r *record) current() *recordVersion { return &r.Versions[r.Current-1] }
+
+// append makes a version the current one.
+func (r *record) append(v recordVersion, now time.Time) {
+	if v.State == Active {
+		v.ActivatedAt = &now
+	}
+	r.Versions = append(r.Versions, v)
+	r.Current = v.Version
+}
 
 func (r *record) place(v *recordVersion) place {
 	return place{name: r.Name, keyID: v.KeyID, algorithm: r.Algorithm, purposes: r.Purposes, version: v.Version}
@@ -122,6 +133,9 @@ func (r *record) check(o store.Object) error {
 		if v.Version != i+1 || !slices.Contains(States(), v.State) {
 			return fmt.Errorf("has a malformed version %d", i+1)
 		}
+		if elsewhere := r.Backend != BackendFile; elsewhere != (v.Ref != "") || elsewhere && v.Sealed != nil {
+			return fmt.Errorf("has version %d in two back ends or none", i+1)
+		}
 	}
 	return nil
 }
@@ -161,7 +175,7 @@ func (r *record) version(v *recordVersion) (Version, error) {
 		return Version{}, fmt.Errorf("%w: key %q version %d has another key id", ErrSealed, r.Name, v.Version)
 	}
 	return Version{
-		Version: v.Version, KeyID: v.KeyID, Public: pub, PublicPEM: v.Public, State: v.State,
+		Version: v.Version, KeyID: v.KeyID, Public: pub, PublicPEM: v.Public, Ref: v.Ref, State: v.State,
 		CreatedAt: v.CreatedAt, ActivatedAt: copyTime(v.ActivatedAt), SuspendedAt: copyTime(v.SuspendedAt),
 		DeactivatedAt: copyTime(v.DeactivatedAt), RevokedAt: copyTime(v.RevokedAt),
 		CompromisedAt: copyTime(v.CompromisedAt), RevokedReason: v.RevokedReason,

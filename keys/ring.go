@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,14 @@ type Config struct {
 	Clock   clock.Clock
 	// Rand is crypto/rand when nil.
 	Rand io.Reader
+	// Backends are the back ends beside BackendFile, by name.
+	Backends map[string]Backend
+	// Refs are the references that Create and RotateTo accept; Reserved are
+	// those of the service's own keys, which they never do.
+	Refs     Refs
+	Reserved []string
+	// BackendTimeout is limits.BackendCall when zero.
+	BackendTimeout time.Duration
 }
 
 // Ring holds the service's keys. It is safe for concurrent use.
@@ -38,6 +47,13 @@ type Ring struct {
 	master  *Master
 	clock   clock.Clock
 	rand    io.Reader
+
+	backends map[string]*bounded
+	refs     Refs
+	reserved []string
+	// adopting is held from before a public half is found to be unknown until
+	// it is recorded.
+	adopting sync.Mutex
 
 	// asked is the last answer to "has anything changed", shared by all slots.
 	asked atomic.Pointer[answer]
@@ -65,7 +81,13 @@ func Open(ctx context.Context, c Config) (*Ring, error) {
 	if c.Rand == nil {
 		c.Rand = rand.Reader
 	}
-	r := &Ring{objects: c.Objects, master: c.Master, clock: c.Clock, rand: c.Rand, slots: map[string]*slot{}}
+	r := &Ring{
+		objects: c.Objects, master: c.Master, clock: c.Clock, rand: c.Rand, slots: map[string]*slot{},
+		backends: map[string]*bounded{}, refs: c.Refs, reserved: slices.Clone(c.Reserved),
+	}
+	for name, b := range c.Backends {
+		r.backends[name] = newBounded(b, c.BackendTimeout)
+	}
 	return r, r.checkAll(ctx)
 }
 
@@ -182,8 +204,11 @@ func (r *Ring) Revision(ctx context.Context) (int64, error) {
 }
 
 // Create makes a key with PurposeSign and its first version, active unless the
-// spec says otherwise. Errors: ErrName, ErrAlgorithm, ErrBackend, ErrPurpose
-// for any other purpose, ErrExists.
+// spec says otherwise. With another back end than BackendFile it adopts the key
+// that is there under Spec.Ref. Errors: ErrName, ErrAlgorithm, ErrBackend,
+// ErrPurpose for any other purpose, ErrExists (also for a public half that
+// another key has); of other back ends ErrRef, ErrRefused, ErrUnavailable, and
+// ErrChanged when the key does not sign as its public half says.
 func (r *Ring) Create(ctx context.Context, spec Spec) (Key, error) {
 	spec, err := spec.validated()
 	if err != nil {
@@ -192,11 +217,17 @@ func (r *Ring) Create(ctx context.Context, spec Spec) (Key, error) {
 	if len(spec.Purposes) != 1 || spec.Purposes[0] != PurposeSign {
 		return Key{}, fmt.Errorf("%w: keys made on request have the purpose %q", ErrPurpose, PurposeSign)
 	}
+	if spec.Backend != BackendFile {
+		if err := r.mayName(spec.Backend, spec.Ref); err != nil {
+			return Key{}, err
+		}
+	}
 	return r.create(ctx, spec)
 }
 
 // Ensure returns the key of the spec's name and makes it when there is none.
-// It is how the service gets its own keys; any purpose is allowed. A key of
+// It is how the service gets its own keys; any purpose and, in another back
+// end, any reference is allowed: both come from the operator. A key of
 // that name with another algorithm or other purposes is ErrExists.
 func (r *Ring) Ensure(ctx context.Context, spec Spec) (Key, error) {
 	spec, err := spec.validated()
@@ -206,8 +237,10 @@ func (r *Ring) Ensure(ctx context.Context, spec Spec) (Key, error) {
 	k, err := r.Get(ctx, spec.Name)
 	if errors.Is(err, ErrNotFound) {
 		k, err = r.create(ctx, spec)
-		if errors.Is(err, ErrExists) { // another process was faster
-			k, err = r.Get(ctx, spec.Name)
+		if errors.Is(err, ErrExists) { // another process was faster, or the public half is another key's
+			if made, getErr := r.Get(ctx, spec.Name); getErr == nil {
+				k, err = made, nil
+			}
 		}
 	}
 	if err != nil {
@@ -229,6 +262,9 @@ func (r *Ring) create(ctx context.Context, spec Spec) (Key, error) {
 	if spec.PreActive {
 		state = PreActive
 	}
+	if spec.Backend != BackendFile {
+		return r.createAdopted(ctx, rec, spec, state)
+	}
 	private, err := rec.Algorithm.generate(r.rand)
 	if err != nil {
 		return Key{}, fmt.Errorf("generating %s key: %w", rec.Algorithm, err)
@@ -236,6 +272,28 @@ func (r *Ring) create(ctx context.Context, spec Spec) (Key, error) {
 	if err := r.addVersion(&rec, private, state, now); err != nil {
 		return Key{}, err
 	}
+	return r.writeFirst(ctx, rec, now)
+}
+
+func (r *Ring) createAdopted(ctx context.Context, rec record, spec Spec, state State) (Key, error) {
+	r.adopting.Lock()
+	defer r.adopting.Unlock()
+	if _, err := r.read(ctx, spec.Name); !errors.Is(err, ErrNotFound) {
+		return Key{}, errors.Join(err, ErrExists)
+	}
+	pub, algorithm, err := r.adopt(ctx, spec)
+	if err != nil {
+		return Key{}, err
+	}
+	now := r.now()
+	rec.Algorithm, rec.CreatedAt = algorithm, now
+	if err := r.addAdopted(&rec, pub, spec.Ref, state, now); err != nil {
+		return Key{}, err
+	}
+	return r.writeFirst(ctx, rec, now)
+}
+
+func (r *Ring) writeFirst(ctx context.Context, rec record, now time.Time) (Key, error) {
 	k, err := r.write(ctx, rec, now)
 	if errors.Is(err, store.ErrExists) {
 		return Key{}, ErrExists
@@ -246,9 +304,6 @@ func (r *Ring) create(ctx context.Context, spec Spec) (Key, error) {
 // addVersion seals a private key as the next version and makes it current.
 func (r *Ring) addVersion(rec *record, private crypto.Signer, state State, now time.Time) (err error) {
 	v := recordVersion{Version: len(rec.Versions) + 1, State: state, CreatedAt: now}
-	if state == Active {
-		v.ActivatedAt = &now
-	}
 	if v.KeyID, err = KeyID(private.Public()); err != nil {
 		return err
 	}
@@ -258,8 +313,7 @@ func (r *Ring) addVersion(rec *record, private crypto.Signer, state State, now t
 	if v.Sealed, err = r.master.seal(private, rec.place(&v), r.rand); err != nil {
 		return err
 	}
-	rec.Versions = append(rec.Versions, v)
-	rec.Current = v.Version
+	rec.append(v, now)
 	return nil
 }
 

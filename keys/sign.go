@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,7 @@ type slot struct {
 	mu sync.RWMutex
 	// key and private are the key as of store revision seen; seen 0 is never.
 	key     Key
-	private crypto.Signer
+	private digestSigner
 	seen    int64
 }
 
@@ -39,7 +40,9 @@ func (s *slot) forget() { s.seen = 0 }
 
 // Sign signs message with the current version in FormBundle. Only an active
 // key with PurposeSign signs. Errors: ErrNotFound, ErrPurpose, ErrNotActive,
-// ErrSealed, or the store's when its state could not be asked.
+// ErrSealed, or the store's when its state could not be asked; of other back ends
+// ErrUnavailable, ErrRefused, ErrForm, and ErrChanged when the key there is not
+// the recorded one.
 func (r *Ring) Sign(ctx context.Context, name string, message []byte) (Signature, error) {
 	return r.sign(ctx, name, FormBundle, message)
 }
@@ -64,7 +67,7 @@ func (r *Ring) sign(ctx context.Context, name string, form Form, message []byte)
 	if s.key.State != Active {
 		return Signature{}, fmt.Errorf("%w: %q is %s", ErrNotActive, name, s.key.State)
 	}
-	signature, err := signForm(s.private, s.key.Algorithm, form, r.rand, message)
+	signature, err := signForm(ctx, s.private, s.key.Algorithm, form, r.rand, message)
 	if err != nil {
 		return Signature{}, fmt.Errorf("signing with key %q: %w", name, err)
 	}
@@ -177,11 +180,8 @@ func (r *Ring) fill(s *slot, rec *record) error {
 	if err != nil {
 		return err
 	}
-	if v := rec.current(); v.State == Active {
-		if v.Sealed == nil {
-			return fmt.Errorf("%w: key %q has no private half", ErrSealed, rec.Name)
-		}
-		if s.private, err = r.master.open(v.Sealed, rec.place(v)); err != nil {
+	if k.State == Active {
+		if s.private, err = r.private(rec, k.CurrentVersion()); err != nil {
 			return err
 		}
 	}
@@ -189,10 +189,31 @@ func (r *Ring) fill(s *slot, rec *record) error {
 	return nil
 }
 
+// private is the current version's private half, or the way to it.
+func (r *Ring) private(rec *record, v Version) (digestSigner, error) {
+	if rec.Backend != BackendFile {
+		b, err := r.backend(rec.Backend)
+		if err != nil {
+			return nil, fmt.Errorf("key %q: %w", rec.Name, err)
+		}
+		return &remoteKey{backend: b, ref: v.Ref, public: v.Public}, nil
+	}
+	at := rec.current()
+	if at.Sealed == nil {
+		return nil, fmt.Errorf("%w: key %q has no private half", ErrSealed, rec.Name)
+	}
+	private, err := r.master.open(at.Sealed, rec.place(at))
+	if err != nil {
+		return nil, err
+	}
+	return localKey{private}, nil
+}
+
 // Signer returns a signer for a service key's current version. The private key
 // stays in this package. Service keys have no life cycle of their own: the
-// signer is good for as long as the process lives. ErrPurpose: the key signs
-// for callers.
+// signer is good for as long as the process lives. One whose key is in another
+// back end asks for it at its first signature. ErrPurpose: the key signs for
+// callers.
 func (r *Ring) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 	rec, err := r.read(ctx, name)
 	if err != nil {
@@ -201,26 +222,33 @@ func (r *Ring) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 	if slices.Contains(rec.Purposes, PurposeSign) {
 		return nil, fmt.Errorf("%w: %q signs for callers", ErrPurpose, name)
 	}
-	v := rec.current()
-	if v.State != Active || v.Sealed == nil {
-		return nil, fmt.Errorf("%w: %q is %s", ErrNotActive, name, v.State)
-	}
-	private, err := r.master.open(v.Sealed, rec.place(v))
+	k, err := rec.key()
 	if err != nil {
 		return nil, err
 	}
-	return &serviceSigner{private: private}, nil
+	if k.State != Active {
+		return nil, fmt.Errorf("%w: %q is %s", ErrNotActive, name, k.State)
+	}
+	v := k.CurrentVersion()
+	private, err := r.private(&rec, v)
+	if err != nil {
+		return nil, err
+	}
+	return &serviceSigner{private: private, public: v.Public}, nil
 }
 
 // serviceSigner hides the private key from type assertions and printing.
-type serviceSigner struct{ private crypto.Signer }
+type serviceSigner struct {
+	private digestSigner
+	public  crypto.PublicKey
+}
 
 // Public is a copy of the public half.
 func (s *serviceSigner) Public() crypto.PublicKey {
-	if pub, ok := s.private.Public().(ed25519.PublicKey); ok {
+	if pub, ok := s.public.(ed25519.PublicKey); ok {
 		return slices.Clone(pub)
 	}
-	return s.private.Public()
+	return s.public
 }
 
 // Sign signs a digest with the hash that opts names; SHA-1 and shorter are
@@ -229,14 +257,21 @@ func (s *serviceSigner) Sign(rand io.Reader, digest []byte, opts crypto.SignerOp
 	if opts == nil {
 		return nil, errors.New("service keys sign with a named hash")
 	}
-	if _, pure := s.private.(ed25519.PrivateKey); !pure {
+	if _, pure := s.public.(ed25519.PublicKey); !pure {
 		switch opts.HashFunc() {
 		case crypto.SHA256, crypto.SHA384, crypto.SHA512:
 		default:
 			return nil, errors.New("service keys sign SHA-256, SHA-384 or SHA-512 digests")
 		}
 	}
-	return s.private.Sign(rand, digest, opts)
+	if local, ok := s.private.(localKey); ok {
+		return local.private.Sign(rand, digest, opts)
+	}
+	if _, pss := opts.(*rsa.PSSOptions); pss {
+		return nil, fmt.Errorf("%w: RSA keys elsewhere sign PKCS #1 v1.5", ErrForm)
+	}
+	// crypto.Signer has no context; the call is bounded all the same.
+	return s.private.signDigest(context.Background(), rand, digest, opts.HashFunc())
 }
 
 // String hides the private key.

@@ -23,6 +23,11 @@ type getKeyInput struct {
 
 type createKeyInput struct{ Body api.KeyRequest }
 
+type rotateKeyInput struct {
+	KeyInput
+	Body *api.RotateRequest
+}
+
 type revokeKeyInput struct {
 	KeyInput
 	Body api.RevokeRequest
@@ -59,7 +64,6 @@ func (s *Server) keyRoutes() {
 		name, summary string
 		do            func(context.Context, string) (keys.Key, error)
 	}{
-		{"rotate", "Make a new current version; the one before is deactivated", s.cfg.Keys.Rotate},
 		{"suspend", "Stop signing for a while", s.cfg.Keys.Suspend},
 		{"resume", "Sign again", s.cfg.Keys.Resume},
 		{"retire", "Stop signing for good; what was signed stays good", s.cfg.Keys.Retire},
@@ -71,6 +75,12 @@ func (s *Server) keyRoutes() {
 			return s.changeKey(ctx, verb.name, in.Name, nil, func() (keys.Key, error) { return verb.do(ctx, in.Name) })
 		})
 	}
+	register(s, huma.Operation{
+		OperationID: "rotateKey", Method: http.MethodPost, Path: "/v1/keys/{name}/rotate", Tags: tags,
+		Summary: "Make a new current version; the one before is deactivated",
+		Description: "A key in another back end than file is not changed there: the new version is what is behind its reference now, " +
+			"or behind the reference in the body.",
+	}, s.rotateKey)
 	register(s, huma.Operation{
 		OperationID: "revokeKey", Method: http.MethodPost, Path: "/v1/keys/{name}/revoke", Tags: tags,
 		Summary: "Revoke the current version: what it signed since compromisedAt is not believed",
@@ -93,7 +103,7 @@ func (s *Server) createKey(ctx context.Context, in *createKeyInput) (*managedOut
 		Name: in.Body.Name, Algorithm: keys.Algorithm(in.Body.Algorithm), Backend: in.Body.Backend,
 		Ref: in.Body.Ref, Purposes: in.Body.Purposes,
 	}
-	detail := map[string]string{"algorithm": in.Body.Algorithm, "backend": in.Body.Backend}
+	detail := refDetail(map[string]string{"algorithm": in.Body.Algorithm, "backend": in.Body.Backend}, in.Body.Ref)
 	out, err := s.changeKey(ctx, "create", in.Body.Name, detail, func() (keys.Key, error) { return s.cfg.Keys.Create(ctx, spec) })
 	if err != nil {
 		return nil, err
@@ -154,6 +164,29 @@ func (s *Server) publicKey(ctx context.Context, in *KeyInput) (*publicKeyOutput,
 		return nil, err
 	}
 	return &publicKeyOutput{ContentType: pemType, Body: []byte(key.CurrentVersion().PublicPEM)}, nil
+}
+
+func (s *Server) rotateKey(ctx context.Context, in *rotateKeyInput) (*managedOutput[api.Key], error) {
+	ref := ""
+	if in.Body != nil {
+		ref = in.Body.Ref
+	}
+	return s.changeKey(ctx, "rotate", in.Name, refDetail(nil, ref), func() (keys.Key, error) {
+		return s.cfg.Keys.RotateTo(ctx, in.Name, ref)
+	})
+}
+
+// refDetail journals a well-formed reference; what is malformed could be
+// anything, a PIN for example (row K1).
+func refDetail(detail map[string]string, ref string) map[string]string {
+	if _, err := keys.BackendOf(ref); err != nil {
+		return detail
+	}
+	if detail == nil {
+		detail = map[string]string{}
+	}
+	detail["ref"] = ref
+	return detail
 }
 
 func (s *Server) revokeKey(ctx context.Context, in *revokeKeyInput) (*managedOutput[api.Key], error) {

@@ -223,6 +223,26 @@ func keyProblems() []row {
 			[]error{signer.ErrKeyNotActive, keys.ErrNotActive},
 		},
 		{
+			"key_ref_not_allowed", http.StatusUnprocessableEntity, "Key reference not allowed", "The reference is malformed, another back end's, or not one that the operator allows under keys.refs; see docs/keys.md.", 0,
+			[]error{keys.ErrRef},
+		},
+		{
+			"key_backend_refused", http.StatusUnprocessableEntity, "Key back end refused", "The back end knows no such key, or its own rules do not let this service use it.", 0,
+			[]error{signer.ErrKeyRefused, keys.ErrRefused},
+		},
+		{
+			"key_backend_unavailable", http.StatusServiceUnavailable, "Key back end unavailable", "The back end that keeps the key did not answer in time; nothing was signed. Try again.", later,
+			[]error{signer.ErrKeyUnavailable, keys.ErrUnavailable},
+		},
+		{
+			"key_changed", http.StatusConflict, "Key changed", "The key in the back end is not the recorded one; nothing was signed. Rotate the key if the change was yours, else revoke it.", 0,
+			[]error{signer.ErrKeyChanged, keys.ErrChanged},
+		},
+		{
+			"key_unchanged", http.StatusConflict, "Key unchanged", "The back end still holds a key that is recorded already; make a new one there first, or name another reference.", 0,
+			[]error{keys.ErrUnchanged},
+		},
+		{
 			"key_state_conflict", http.StatusConflict, "Not possible in the key's state", "The key's life cycle has no such step from its state; read the key.", 0,
 			[]error{keys.ErrTransition},
 		},

@@ -51,6 +51,13 @@ var (
 	// ErrKeyRotated: the key was rotated again and again while the operation
 	// signed with it.
 	ErrKeyRotated = errors.New("key was rotated during signing")
+	// ErrKeyUnavailable: the key's back end did not answer in time.
+	ErrKeyUnavailable = errors.New("key back end is unavailable")
+	// ErrKeyRefused: the key's back end knows no such key, or does not let the
+	// service use it.
+	ErrKeyRefused = errors.New("key back end refused")
+	// ErrKeyChanged: the key in the back end is not the recorded one.
+	ErrKeyChanged = errors.New("key in the back end is not the recorded one")
 	// ErrIdempotencyReused: the idempotency key was used with another request.
 	ErrIdempotencyReused = errors.New("idempotency key was used with another request")
 	// ErrManifestNotFound: the registry has no such manifest.
@@ -164,6 +171,9 @@ func faults() []fault {
 		{ErrKeyNotFound, "key_not_found", true},
 		{ErrKeyRevoked, "key_revoked", true},
 		{ErrKeyNotActive, "key_not_active", true},
+		{ErrKeyRefused, "key_backend_refused", true},
+		{ErrKeyChanged, "key_changed", true},
+		{ErrKeyUnavailable, "key_backend_unavailable", false},
 		{ErrIdempotencyReused, "idempotency_key_reused", true},
 		{ErrManifestNotFound, "image_not_found", true},
 		{ErrDigestMismatch, "digest_mismatch", true},
@@ -242,7 +252,15 @@ func fromKeys(err error) error {
 		return fmt.Errorf("%w: %w", ErrKeyNotFound, err)
 	case errors.Is(err, keys.ErrNotActive):
 		return fmt.Errorf("%w: %w", ErrKeyNotActive, err)
-	case errors.Is(err, keys.ErrSealed):
+	case errors.Is(err, keys.ErrUnavailable):
+		return fmt.Errorf("%w: %w", ErrKeyUnavailable, err)
+	case errors.Is(err, keys.ErrRefused):
+		return fmt.Errorf("%w: %w", ErrKeyRefused, err)
+	case errors.Is(err, keys.ErrChanged):
+		return fmt.Errorf("%w: %w", ErrKeyChanged, err)
+	case errors.Is(err, keys.ErrForm):
+		return fmt.Errorf("%w: %w", &RequestError{Field: "/formats", Detail: "the key's back end cannot sign one of these formats"}, err)
+	case errors.Is(err, keys.ErrSealed), errors.Is(err, keys.ErrBackend):
 		return fmt.Errorf("%w: %w", ErrSign, err)
 	}
 	return fmt.Errorf("%w: %w", ErrStore, err)

@@ -31,7 +31,7 @@ var layers = map[string]int{
 	"keys": 2, "tlog/sequencer": 2, "authority": 2, "archive": 2, "registry": 2,
 	"trust/tuf": 2, "identity/oidc": 2, "identity/token": 2, "audit": 2, "policy/condition": 2,
 	"policy/slsa": 2,
-	"policy":      3, "catalog": 3,
+	"policy":      3, "catalog": 3, "keys/kms": 3, "keys/pkcs11": 3,
 	"signer": 4, "verifier": 4,
 	"server": 5, "server/api": 5, "server/console": 5,
 	"daemon":          6,
@@ -58,6 +58,7 @@ var arrows = map[string][]string{
 // import anything below the layer named.
 var testOnly = map[string]int{
 	"internal/testissuer":    1,
+	"keys/keystest":          3,
 	"internal/testauthority": 4,
 	"server/servertest":      5,
 }
@@ -73,6 +74,11 @@ var confined = map[string][]string{
 	"github.com/pressly/goose":                             {"store"},
 	"github.com/tink-crypto/tink-go":                       {"keys"},
 	"github.com/go-jose/go-jose":                           {"identity/oidc", "internal/testissuer", "internal/localissuer"},
+	"github.com/sigstore/sigstore/pkg/signature/kms":       {"keys/kms"},
+	"github.com/hashicorp/vault":                           {"keys/kms"},
+	"github.com/ThalesGroup/crypto11":                      {"keys/pkcs11"},
+	"github.com/miekg/pkcs11":                              {"keys/pkcs11"},
+	"github.com/go-jose/go-jose":                           {"identity/oidc", "internal/testissuer"},
 	"github.com/theupdateframework/go-tuf":                 {"trust/tuf"},
 	"github.com/in-toto/in-toto-golang":                    {"attest/layout"},
 	"github.com/spf13/cobra":                               {"cmd/countersign"},

@@ -299,3 +299,18 @@ const (
 	// MaxAge bounds how long ago a policy may let an attestation be made.
 	MaxAge = 10 * 366 * 24 * time.Hour
 )
+
+// Keys in other back ends than the data folder.
+const (
+	// KeyRef bounds a reference, in bytes.
+	KeyRef = 512
+	// KeyRefs bounds the references that callers may name.
+	KeyRefs = 256
+	// BackendCall bounds one call to a back end, waiting for a turn included.
+	BackendCall = 10 * time.Second
+	// BackendCalls bounds the calls to one back end at the same time; a call
+	// that was given up counts until it really ends.
+	BackendCalls = 32
+	// PIN bounds the PIN file of a security module, in bytes.
+	PIN = 256
+)

@@ -35,6 +35,13 @@ func (c *Client) KeyAction(ctx context.Context, name, action string) (k Key, err
 	return k, err
 }
 
+// RotateKey makes a key's next version; for a key in another back end than
+// file, of what is behind a reference now.
+func (c *Client) RotateKey(ctx context.Context, name string, req RotateRequest) (k Key, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodPost, path: "v1/keys/" + seg(name) + "/rotate", body: req, out: &k})
+	return k, err
+}
+
 // RevokeKey revokes the current version of a key.
 func (c *Client) RevokeKey(ctx context.Context, name string, req RevokeRequest) (k Key, err error) {
 	_, _, err = c.do(ctx, call{method: http.MethodPost, path: "v1/keys/" + seg(name) + "/revoke", body: req, out: &k})

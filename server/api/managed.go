@@ -8,9 +8,9 @@ import (
 // KeyRequest is the body of POST /v1/keys.
 type KeyRequest struct {
 	Name      string   `json:"name" minLength:"1" maxLength:"128"`
-	Algorithm string   `json:"algorithm,omitempty" enum:"ecdsa-p256,ecdsa-p384,rsa-3072,rsa-4096,ed25519" doc:"Default: ecdsa-p256."`
+	Algorithm string   `json:"algorithm,omitempty" enum:"ecdsa-p256,ecdsa-p384,rsa-3072,rsa-4096,ed25519" doc:"Default: ecdsa-p256; in a backend that keeps the key elsewhere, the key's own."`
 	Backend   string   `json:"backend,omitempty" enum:"file,hashivault,awskms,gcpkms,azurekms,pkcs11" doc:"Default: file."`
-	Ref       string   `json:"ref,omitempty" maxLength:"1024" doc:"Where the key lies, for a backend that keeps it elsewhere."`
+	Ref       string   `json:"ref,omitempty" maxLength:"512" doc:"Where the key lies, for a backend that keeps it elsewhere; the operator lists what is allowed."`
 	Purposes  []string `json:"purposes,omitempty" nullable:"false" maxItems:"8" doc:"Default: sign."`
 }
 
@@ -48,6 +48,11 @@ type KeyVersion struct {
 type KeyList struct {
 	Items      []Key  `json:"items" nullable:"false"`
 	NextCursor string `json:"nextCursor,omitempty"`
+}
+
+// RotateRequest is the optional body of POST /v1/keys/{name}/rotate.
+type RotateRequest struct {
+	Ref string `json:"ref,omitempty" maxLength:"512" doc:"Where the next version lies, for a backend that keeps it elsewhere. Default: where the current one lies."`
 }
 
 // RevokeRequest is the body of POST /v1/keys/{name}/revoke.
