@@ -25,6 +25,10 @@ help: ## list the targets
 build: ## build bin/countersign
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN) ./cmd/countersign
 
+.PHONY: build-pkcs11
+build-pkcs11: ## the same with PKCS #11, which needs a C compiler
+	CGO_ENABLED=1 $(GO) build -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o $(BIN)-pkcs11 ./cmd/countersign
+
 .PHONY: run
 run: ## serve on 127.0.0.1:8181 with ./countersign-data
 	$(GO) run ./cmd/countersign serve
