@@ -31,7 +31,7 @@ const (
 // generations are the keys of one job in the ring, one name for each, because
 // a service key has no versions: PREFIX1, PREFIX2 and so on.
 type generations struct {
-	ring    *keys.Ring
+	ring    ownRing
 	prefix  string
 	purpose string
 }

@@ -35,6 +35,7 @@ import (
 	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/keys"
+	"github.com/countersign/countersign/keys/pkcs11"
 	"github.com/countersign/countersign/server"
 	"github.com/countersign/countersign/signer"
 	"github.com/countersign/countersign/store"
@@ -63,6 +64,13 @@ type Config struct {
 	// credentials, AnonymousLogWrites the log to writers without.
 	AnonymousVerify    bool
 	AnonymousLogWrites bool
+	// KeyRefs are the references by which callers may adopt keys that lie
+	// elsewhere; the zero value allows none.
+	KeyRefs keys.Refs
+	// Authorities say where the service's own keys lie.
+	Authorities AuthorityKeys
+	// Backends replace the back ends of the same names that the build has.
+	Backends map[string]keys.Backend
 	// Version is told by /healthz and the User-Agent.
 	Version string
 	// Clock is the machine's when nil; Logger discards when nil.
@@ -79,7 +87,8 @@ type Daemon struct {
 
 	local   *store.DB // keys and the log's index: always embedded
 	main    *store.DB // everything else; the same as local unless Database is set
-	ring    *keys.Ring
+	ring    ownRing
+	tokens  *pkcs11.Backend
 	log     *sequencer.Sequencer
 	signer  *signer.Signer
 	server  *server.Server
@@ -121,6 +130,9 @@ func (d *Daemon) complete() error {
 	d.origin = u.Hostname()
 	if c.DataDir == "" {
 		return errors.New("a data folder is required")
+	}
+	if err := c.Authorities.Check(); err != nil {
+		return err
 	}
 	if c.Organization == "" {
 		c.Organization = "Countersign"
@@ -213,6 +225,9 @@ func (d *Daemon) release(ctx context.Context) error {
 	}
 	if d.tuf != nil {
 		errs = append(errs, d.tuf.Close())
+	}
+	if d.tokens != nil {
+		errs = append(errs, d.tokens.Close())
 	}
 	if d.main != nil && d.main != d.local {
 		errs = append(errs, d.main.Close())

@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -74,7 +76,12 @@ func (d *Daemon) openKeys(ctx context.Context, s *services) error {
 	if s.masterSeal, err = keys.OpenMaster(d.path(masterFile)); err != nil {
 		return fmt.Errorf("opening the master key: %w", err)
 	}
-	d.ring, err = keys.Open(ctx, keys.Config{Objects: d.local.Objects(), Master: s.masterSeal, Clock: d.cfg.Clock})
+	refs := d.cfg.Authorities.byPurpose()
+	d.ring.refs = refs
+	d.ring.Ring, err = keys.Open(ctx, keys.Config{
+		Objects: d.local.Objects(), Master: s.masterSeal, Clock: d.cfg.Clock,
+		Backends: d.backends(), Refs: d.cfg.KeyRefs, Reserved: slices.Collect(maps.Values(refs)),
+	})
 	if err != nil {
 		return fmt.Errorf("opening the key ring: %w", err)
 	}
@@ -141,7 +148,7 @@ func (s *services) checkFresh(ctx context.Context, f signer.Fresh) error {
 func (d *Daemon) openServer(_ context.Context, s *services) error {
 	var err error
 	d.server, err = server.New(server.Config{
-		Signer: d.signer, Verifier: s.verifier, Keys: d.ring, Catalog: d.catalog,
+		Signer: d.signer, Verifier: s.verifier, Keys: d.ring.Ring, Catalog: d.catalog,
 		Tokens: s.tokens, Authenticator: s.tokens, IdentityTokens: s.identities, Registry: s.registry, Log: d.log,
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,

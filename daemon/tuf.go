@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"fmt"
 
-	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/trust/tuf"
 )
 
@@ -41,7 +40,7 @@ func (d *Daemon) openTUF(ctx context.Context, s *services) error {
 
 // tufKeys keeps the online keys of the TUF roles in the ring: metadata of two
 // generations is signed side by side while a role's key is replaced.
-type tufKeys struct{ ring *keys.Ring }
+type tufKeys struct{ ring ownRing }
 
 func (k tufKeys) of(role tuf.Role) generations {
 	return generations{k.ring, "countersign-tuf-" + string(role) + "-", "tuf"}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/countersign/countersign/daemon"
 	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/keys"
 )
 
 // setting is one knob of `serve`: the key in the configuration file, from
@@ -43,6 +44,13 @@ func settings() []setting {
 		{"auth.anonymous-verify", false, "let callers without credentials verify and ask for admission"},
 		{"log.checkpoint-interval", limits.CheckpointInterval, "how often a grown log publishes a checkpoint (100ms to 500ms)"},
 		{"log.anonymous-writes", false, "let clients without credentials write entries to the log, as stock Rekor clients do"},
+		{"keys.refs", "", "references by which API callers may adopt keys of other back ends, separated by commas; * stands for one name, as in hashivault://*"},
+		{"authorities.ca-root", "", "reference of the certificate authority's root key when it is made; empty is the data folder"},
+		{"authorities.ca", "", "the same for the issuing key"},
+		{"authorities.ct", "", "the same for the key of certificate timestamps"},
+		{"authorities.tsa-root", "", "the same for the timestamp authority's root key"},
+		{"authorities.tsa", "", "the same for the timestamp key"},
+		{"authorities.log", "", "the same for the transparency log's key"},
 		{"log-level", "info", "debug, info, warn or error"},
 		{"log-format", "text", "text or json"},
 	}
@@ -151,7 +159,10 @@ func loadFile(k *koanf.Koanf, flags *pflag.FlagSet, getenv func(string) string) 
 		return fmt.Errorf("%w: reading %s: %w", errConfig, path, err)
 	}
 	values := nested.All()
-	for key := range values {
+	for key, value := range values {
+		if list, ok := value.([]any); ok { // as keys.refs may be written
+			values[key] = strings.Trim(strings.Join(strings.Fields(fmt.Sprint(list)), ","), "[]")
+		}
 		if !slices.ContainsFunc(settings(), func(s setting) bool { return s.key == key }) {
 			return fmt.Errorf("%w: %s: %q is not a setting", errConfig, path, key)
 		}
@@ -204,7 +215,24 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 		AnonymousLogWrites: k.Bool("log.anonymous-writes"),
 		Version:            version,
 	}
-	return c, nil
+	return c, keyConfig(k, &c.daemon)
+}
+
+// keyConfig reads where keys lie.
+func keyConfig(k *koanf.Koanf, c *daemon.Config) error {
+	patterns := strings.FieldsFunc(k.String("keys.refs"), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
+	var err error
+	if c.KeyRefs, err = keys.ParseRefs(patterns); err != nil {
+		return fmt.Errorf("%w: keys.refs: %w", errConfig, err)
+	}
+	c.Authorities = daemon.AuthorityKeys{
+		CARoot: k.String("authorities.ca-root"), CA: k.String("authorities.ca"), CT: k.String("authorities.ct"),
+		TSARoot: k.String("authorities.tsa-root"), TSA: k.String("authorities.tsa"), Log: k.String("authorities.log"),
+	}
+	if err := c.Authorities.Check(); err != nil {
+		return fmt.Errorf("%w: %w", errConfig, err)
+	}
+	return nil
 }
 
 func loopback(host string) bool {

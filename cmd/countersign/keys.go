@@ -21,10 +21,9 @@ func (a *app) keysCommand() *cobra.Command {
 			func(l api.KeyList) string { return l.NextCursor }, a.keyTable),
 		oneCommand(a, "get", "Show a key",
 			func(ctx context.Context, c *api.Client, name string) (api.Key, error) { return c.Key(ctx, name) }, a.keyDetail),
-		a.createKeyCommand(), a.publicKeyCommand(), a.revokeKeyCommand(),
+		a.createKeyCommand(), a.publicKeyCommand(), a.rotateKeyCommand(), a.revokeKeyCommand(),
 	)
 	for verb, short := range map[string]string{
-		"rotate":  "Make a new version and sign with it from now on",
 		"suspend": "Stop signing for a while",
 		"resume":  "Sign again after suspend",
 		"retire":  "Stop signing for good; earlier signatures stay valid",
@@ -58,8 +57,32 @@ func (a *app) createKeyCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&request.Algorithm, "algorithm", "", "ecdsa-p256 (default), ecdsa-p384, rsa-3072, rsa-4096 or ed25519")
-	cmd.Flags().StringVar(&request.Backend, "backend", "", "where the private half lives: file (default)")
-	cmd.Flags().StringVar(&request.Ref, "ref", "", "name of the key within its backend")
+	cmd.Flags().StringVar(&request.Backend, "backend", "", "where the private half lives: file (default), hashivault, awskms, gcpkms, azurekms or pkcs11")
+	cmd.Flags().StringVar(&request.Ref, "ref", "", "the key in its backend, such as hashivault://NAME; the server's keys.refs says which are allowed")
+	return cmd
+}
+
+func (a *app) rotateKeyCommand() *cobra.Command {
+	var request api.RotateRequest
+	cmd := &cobra.Command{
+		Use:   "rotate NAME",
+		Short: "Make a new version and sign with it from now on",
+		Long: "A key in another backend than file is not changed there: make its new key there\n" +
+			"first. The new version is what is behind its reference now, or behind --ref.",
+		Args: exactArgs("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			key, err := client.RotateKey(cmd.Context(), args[0], request)
+			if err != nil {
+				return err
+			}
+			return a.print(key, func() string { return a.keyDetail(key) })
+		},
+	}
+	cmd.Flags().StringVar(&request.Ref, "ref", "", "where the new key lies, when not behind the current reference")
 	return cmd
 }
 
