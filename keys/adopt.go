@@ -8,8 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sigstore/sigstore/pkg/cryptoutils"
-
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/store"
 )
@@ -73,12 +71,7 @@ func checkAdopted(pub crypto.PublicKey, want Algorithm) (Algorithm, error) {
 	case want != "" && want != algorithm:
 		return "", fmt.Errorf("%w: the key is %s, not %s", ErrAlgorithm, algorithm, want)
 	}
-	// Points off the curve, small factors and the weak primes of some security
-	// modules (CVE-2017-15361).
-	if err := cryptoutils.ValidatePubKey(pub); err != nil {
-		return "", fmt.Errorf("%w: weak public key: %w", ErrAlgorithm, err)
-	}
-	return algorithm, nil
+	return algorithm, checkStrength(pub)
 }
 
 // checkUnknown refuses a public half that any version of any key of the ring

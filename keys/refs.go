@@ -43,7 +43,7 @@ func BackendOf(ref string) (string, error) {
 			return s.backend, nil
 		}
 	}
-	return "", fmt.Errorf("%w: want hashivault://, awskms://, gcpkms://, azurekms:// or pkcs11:", ErrRef)
+	return "", fmt.Errorf("%w: its scheme is none of hashivault://, awskms://, gcpkms://, azurekms://, pkcs11: and openbao://", ErrRef)
 }
 
 // refRune reports whether a character may stand in a reference: what the five

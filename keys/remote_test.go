@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
+	"math/big"
 	"strconv"
 	"sync"
 	"testing"
@@ -282,6 +283,55 @@ func TestReservedRefs(t *testing.T) {
 	if _, err := ring.Create(t.Context(), keys.Spec{Name: "x", Backend: peer.Name, Ref: peer.Make(t, keys.ECDSAP256)}); err != nil {
 		t.Fatalf("positive control: %v", err)
 	}
+}
+
+// TestWeakModuli: what a back end shows is held to what keys made here are.
+func TestWeakModuli(t *testing.T) {
+	_, peer := newVault(t)
+	good, err := rsa.GenerateKey(rand.Reader, 3072)
+	if err != nil {
+		t.Fatal(err)
+	}
+	product := big.NewInt(1)
+	for p := int64(2); p < 720; p++ {
+		if big.NewInt(p).ProbablyPrime(0) {
+			product.Mul(product, big.NewInt(p))
+		}
+	}
+	// A modulus of the length of good's that is 65537^77 modulo the product.
+	faulty := new(big.Int).Mul(new(big.Int).Div(good.N, product), product)
+	faulty.Add(faulty, new(big.Int).Exp(big.NewInt(65537), big.NewInt(77), product))
+	threes := new(big.Int).Mul(new(big.Int).Div(good.N, big.NewInt(6)), big.NewInt(6))
+	for name, public := range map[string]*rsa.PublicKey{
+		"CVE-2017-15361": {N: faulty, E: 65537},
+		"factor 3":       {N: threes.Add(threes, big.NewInt(3)), E: 65537},
+		"even exponent":  {N: good.N, E: 65538},
+	} {
+		b := open(t)
+		refs, err := keys.ParseRefs([]string{"hashivault://x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ring, err := keys.Open(t.Context(), keys.Config{
+			Objects: b.objects, Master: b.master, Clock: b.clock, Refs: refs,
+			Backends: map[string]keys.Backend{peer.Name: showing{public}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ring.Create(t.Context(), keys.Spec{Name: "x", Backend: peer.Name, Ref: "hashivault://x"}); !errors.Is(err, keys.ErrAlgorithm) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// showing shows a public half and signs nothing.
+type showing struct{ public crypto.PublicKey }
+
+func (s showing) Open(context.Context, string) (keys.Remote, error) { return s, nil }
+func (s showing) Public() crypto.PublicKey                          { return s.public }
+func (s showing) SignDigest(context.Context, []byte, crypto.Hash) ([]byte, error) {
+	return nil, keys.ErrRefused
 }
 
 // TestClientPanics is row H7: a client that trips over an answer ends its call,

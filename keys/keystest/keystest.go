@@ -95,9 +95,9 @@ func (b *bench) restart(t *testing.T, timeout time.Duration, refs ...string) {
 
 func message() []byte { return []byte("what is signed") }
 
-func (b *bench) adopt(t *testing.T, name, ref string) keys.Key {
+func (b *bench) adopt(t *testing.T, ref string) keys.Key {
 	t.Helper()
-	k, err := b.ring.Create(t.Context(), keys.Spec{Name: name, Backend: b.peer.Name, Ref: ref})
+	k, err := b.ring.Create(t.Context(), keys.Spec{Name: "release", Backend: b.peer.Name, Ref: ref})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,9 +116,9 @@ func (b *bench) mustSign(t *testing.T, name string) keys.Signature {
 	return s
 }
 
-func (b *bench) signError(t *testing.T, name string, want error) {
+func (b *bench) signError(t *testing.T, want error) {
 	t.Helper()
-	if s, err := b.ring.Sign(t.Context(), name, message()); !errors.Is(err, want) || s.Bytes != nil {
+	if s, err := b.ring.Sign(t.Context(), "release", message()); !errors.Is(err, want) || s.Bytes != nil {
 		t.Fatalf("signing: %v, want %v", err, want)
 	}
 }
@@ -128,7 +128,7 @@ func signs(t *testing.T, p Peer) {
 		t.Run(string(a), func(t *testing.T) {
 			ref := p.Make(t, a)
 			b := open(t, p, ref)
-			k := b.adopt(t, "release", ref)
+			k := b.adopt(t, ref)
 			if k.Algorithm != a || k.Backend != p.Name || k.Ref != ref || k.State != keys.Active {
 				t.Fatalf("adopted %+v", k)
 			}
@@ -187,7 +187,7 @@ func refuses(t *testing.T, p Peer) {
 func references(t *testing.T, p Peer) {
 	ref, other := p.Make(t, keys.ECDSAP256), p.Make(t, keys.ECDSAP256)
 	b := open(t, p, ref)
-	b.adopt(t, "release", ref)
+	b.adopt(t, ref)
 	if _, err := b.ring.Create(t.Context(), keys.Spec{Name: "second", Backend: p.Name, Ref: other}); !errors.Is(err, keys.ErrRef) {
 		t.Fatalf("create: %v", err)
 	}
@@ -204,7 +204,7 @@ func references(t *testing.T, p Peer) {
 func onlyOnce(t *testing.T, p Peer) {
 	ref := p.Make(t, keys.ECDSAP256)
 	b := open(t, p, ref)
-	b.adopt(t, "release", ref)
+	b.adopt(t, ref)
 	for _, name := range []string{"release", "second"} {
 		if _, err := b.ring.Create(t.Context(), keys.Spec{Name: name, Backend: p.Name, Ref: ref}); !errors.Is(err, keys.ErrExists) {
 			t.Fatalf("%s: %v", name, err)
@@ -222,14 +222,14 @@ func exchanged(t *testing.T, p Peer) {
 	}
 	ref := p.Make(t, keys.ECDSAP256)
 	b := open(t, p, ref)
-	first := b.adopt(t, "release", ref)
+	first := b.adopt(t, ref)
 	b.mustSign(t, "release")
 	p.Replace(t, ref, keys.ECDSAP256)
 	if !p.Pinned {
-		b.signError(t, "release", keys.ErrChanged)
+		b.signError(t, keys.ErrChanged)
 	}
 	b.restart(t, limits.BackendCall, ref)
-	b.signError(t, "release", keys.ErrChanged)
+	b.signError(t, keys.ErrChanged)
 	if k, err := b.ring.Get(t.Context(), "release"); err != nil || k.CurrentVersion().KeyID != first.CurrentVersion().KeyID {
 		t.Fatalf("the exchanged key was adopted silently: %v", err)
 	}
@@ -241,7 +241,7 @@ func rotation(t *testing.T, p Peer) {
 	}
 	ref := p.Make(t, keys.ECDSAP256)
 	b := open(t, p, ref)
-	b.adopt(t, "release", ref)
+	b.adopt(t, ref)
 	if _, err := b.ring.Rotate(t.Context(), "release"); !errors.Is(err, keys.ErrUnchanged) {
 		t.Fatalf("rotated to the same key: %v", err)
 	}
@@ -263,7 +263,7 @@ func rotation(t *testing.T, p Peer) {
 func lifeCycle(t *testing.T, p Peer) {
 	ref := p.Make(t, keys.ECDSAP256)
 	b := open(t, p, ref)
-	b.adopt(t, "release", ref)
+	b.adopt(t, ref)
 	for _, step := range []struct {
 		do   func(context.Context, string) (keys.Key, error)
 		want error
@@ -279,7 +279,7 @@ func lifeCycle(t *testing.T, p Peer) {
 		if step.want == nil {
 			b.mustSign(t, "release")
 		} else {
-			b.signError(t, "release", step.want)
+			b.signError(t, step.want)
 		}
 	}
 }
@@ -292,13 +292,13 @@ func unreachable(t *testing.T, p Peer) {
 	}
 	ref := p.Make(t, keys.ECDSAP256)
 	b := open(t, p, ref)
-	b.adopt(t, "release", ref)
+	b.adopt(t, ref)
 	if _, err := b.ring.Create(t.Context(), keys.Spec{Name: "local"}); err != nil {
 		t.Fatal(err)
 	}
 	mend := p.Break(t)
 	b.restart(t, time.Second, ref)
-	b.signError(t, "release", keys.ErrUnavailable)
+	b.signError(t, keys.ErrUnavailable)
 	b.mustSign(t, "local")
 	if _, err := b.ring.Create(t.Context(), keys.Spec{Name: "second", Backend: p.Name, Ref: ref}); !errors.Is(err, keys.ErrUnavailable) {
 		t.Fatalf("adopted from nowhere: %v", err)
@@ -316,7 +316,7 @@ func hanging(t *testing.T, p Peer) {
 	}
 	ref := p.Make(t, keys.ECDSAP256)
 	b := open(t, p, ref)
-	b.adopt(t, "release", ref)
+	b.adopt(t, ref)
 	if _, err := b.ring.Create(t.Context(), keys.Spec{Name: "local"}); err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +356,7 @@ func damaged(t *testing.T, p Peer) {
 		t.Fatal("a key that cannot sign was adopted")
 	}
 	stop()
-	b.adopt(t, "release", ref)
+	b.adopt(t, ref)
 	stop = p.Corrupt(t)
 	if s, err := b.ring.Sign(t.Context(), "release", message()); err == nil || s.Bytes != nil {
 		t.Fatal("row D7: a damaged signature was released")

@@ -69,7 +69,7 @@ func TestPIN(t *testing.T) {
 		t.Fatalf("positive control: %v", err)
 	}
 	for name, harm := range map[string]func() error{
-		"readable by everybody": func() error { return os.Chmod(h.PINFile, 0o644) }, //nolint:gosec // what is refused
+		"readable by everybody": func() error { return os.Chmod(h.PINFile, 0o644) },
 		"empty":                 func() error { return os.Truncate(h.PINFile, 0) },
 		"two lines":             func() error { return os.WriteFile(h.PINFile, []byte(h.PIN+"\n"+h.PIN+"\n"), 0o600) },
 		"absent":                func() error { return os.Remove(h.PINFile) },
