@@ -27,8 +27,8 @@ type Checkpoint struct {
 	Root []byte
 }
 
-// ParseCheckpoint reads a checkpoint and verifies its signature with pub (ECDSA
-// P-256). Signatures of others, witnesses for instance, are passed over. Every
+// ParseCheckpoint reads a checkpoint and verifies its signature with pub.
+// Signatures of others, witnesses for instance, are passed over. Every
 // failure is ErrCheckpoint.
 func ParseCheckpoint(raw []byte, origin string, pub crypto.PublicKey) (Checkpoint, error) {
 	verifier, err := NewCheckpointVerifier(origin, pub)

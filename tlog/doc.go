@@ -34,7 +34,9 @@
 //	— log.example.com wNI9aw…
 //
 // signed with ECDSA P-256 over SHA-256; the key id is the first four bytes of
-// SHA-256(SubjectPublicKeyInfo), whose 32 bytes are also the log id.
+// SHA-256(SubjectPublicKeyInfo), whose 32 bytes are also the log id. Logs of
+// others are read with other keys too (Log): theirs have the key id of C2SP
+// signed-note, SHA-256(origin ‖ 0x0A ‖ 0x01 ‖ key) for Ed25519.
 //
 // # Laws
 //

@@ -19,15 +19,17 @@ import (
 
 // Errors about the log's own key and name.
 var (
-	// ErrLogKey: the key is not ECDSA P-256, the one type that serves
-	// checkpoints, signed entry timestamps and every stock verifier.
+	// ErrLogKey: the key is of a type that logs do not sign with. A log that is
+	// written here has ECDSA P-256, the one type that serves checkpoints, signed
+	// entry timestamps and every stock verifier.
 	ErrLogKey = errors.New("log key must be ECDSA P-256")
 	// ErrOrigin: the origin is not a plain host name.
 	ErrOrigin = errors.New("invalid log origin")
 )
 
-// LogID is the 32 byte id of a log: SHA-256 of the key's SubjectPublicKeyInfo
-// (RFC 6962 §3.2). pub must be ECDSA P-256, else ErrLogKey.
+// LogID is the 32 byte id of a log that is written here: SHA-256 of the key's
+// SubjectPublicKeyInfo (RFC 6962 §3.2). pub must be ECDSA P-256, else ErrLogKey.
+// NewLog takes the keys of others too.
 func LogID(pub crypto.PublicKey) ([]byte, error) {
 	key, ok := pub.(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P256() {
@@ -63,15 +65,6 @@ func NewCheckpointSigner(origin string, signer crypto.Signer) (note.Signer, erro
 	return &checkpointSigner{checkpointName: name, signer: signer}, nil
 }
 
-// NewCheckpointVerifier verifies what NewCheckpointSigner signs.
-func NewCheckpointVerifier(origin string, pub crypto.PublicKey) (note.Verifier, error) {
-	name, err := newCheckpointName(origin, pub)
-	if err != nil {
-		return nil, err
-	}
-	return &checkpointVerifier{checkpointName: name, key: pub.(*ecdsa.PublicKey)}, nil
-}
-
 type checkpointName struct {
 	origin string
 	hash   uint32
@@ -104,15 +97,4 @@ type checkpointSigner struct {
 func (s *checkpointSigner) Sign(msg []byte) ([]byte, error) {
 	digest := sha256.Sum256(msg)
 	return s.signer.Sign(rand.Reader, digest[:], crypto.SHA256)
-}
-
-type checkpointVerifier struct {
-	checkpointName
-	key *ecdsa.PublicKey
-}
-
-// Verify reports whether sig is the key's over SHA-256 of the note's text.
-func (v *checkpointVerifier) Verify(msg, sig []byte) bool {
-	digest := sha256.Sum256(msg)
-	return ecdsa.VerifyASN1(v.key, digest[:], sig)
 }

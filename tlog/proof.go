@@ -25,61 +25,99 @@ const maxProof = 64
 // LeafHash is SHA-256(0x00 ‖ body), RFC 6962 §2.1: 32 bytes.
 func LeafHash(body []byte) []byte { return rfc6962.DefaultHasher.HashLeaf(body) }
 
+// VerifyInclusion is Log.VerifyInclusion for the log with that origin and key,
+// under the id that its key gives it. An origin or key that no log has is
+// ErrCheckpoint.
+func VerifyInclusion(entry *rekorpb.TransparencyLogEntry, origin string, pub crypto.PublicKey) error {
+	log, err := NewLog(origin, pub, nil)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	return log.VerifyInclusion(entry)
+}
+
+// VerifyInclusionV1 is Log.VerifyInclusionV1 for the log with that name and key.
+func VerifyInclusionV1(entry *rekorpb.TransparencyLogEntry, name string, pub crypto.PublicKey) error {
+	log, err := NewLog(name, pub, nil)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
+	}
+	return log.VerifyInclusionV1(entry)
+}
+
 // VerifyInclusion proves that entry.CanonicalizedBody stands at entry.LogIndex
-// of the log with that origin and key. The leaf is hashed from the body, size
-// and root come from the checkpoint whose signature was verified; the copies of
-// them beside the proof must agree. Kind and version must be the body's own.
+// of the log. The leaf is hashed from the body, size and root come from the
+// checkpoint whose signature was verified; the copies of them beside the proof
+// must agree. Kind and version must be the body's own.
 //
 // ErrCheckpoint says that the checkpoint is not the log's, ErrProof that the
 // entry is not under it, ErrBody that the body is no entry of a known kind.
 //
 // It does not say what the entry is about: whoever asks compares the body's
 // digest, signature and key with what was verified (rows B1 to B3).
-func VerifyInclusion(entry *rekorpb.TransparencyLogEntry, origin string, pub crypto.PublicKey) error {
-	inclusion := entry.GetInclusionProof()
-	cp, err := ParseCheckpoint([]byte(inclusion.GetCheckpoint().GetEnvelope()), origin, pub)
+func (l *Log) VerifyInclusion(entry *rekorpb.TransparencyLogEntry) error {
+	cp, err := OpenCheckpoint([]byte(entry.GetInclusionProof().GetCheckpoint().GetEnvelope()), l.verifier)
 	if err != nil {
 		return err
 	}
-	if err := checkNames(entry, pub); err != nil {
-		return err
+	if entry.GetLogIndex() != entry.GetInclusionProof().GetLogIndex() {
+		return fmt.Errorf("%w: entry and proof name different indices", ErrProof)
 	}
-	size := inclusion.GetTreeSize()
-	if size < 0 || uint64(size) != cp.Size || !bytes.Equal(inclusion.GetRootHash(), cp.Root) {
-		return fmt.Errorf("%w: size or root differ from the checkpoint", ErrProof)
-	}
-	return VerifyLeaf(entry.GetCanonicalizedBody(), entry.GetLogIndex(), inclusion.GetHashes(), cp)
+	return l.verifyUnder(entry, cp)
 }
 
 // VerifyInclusionV1 is VerifyInclusion for an entry of a Rekor v1 log. There the
 // origin of a checkpoint is the host that signed followed by the number of one of
 // the log's trees (`rekor.sigstore.dev - 2605736670972794746`), and the index in
 // the proof is of that tree. The host need not be the log's name, as that of a
-// private instance in a cluster is not; that the key is the log's counts. The entry's own index counts over all trees and is proven by
-// the signed entry timestamp alone (VerifySET). A checkpoint that is of a single
-// tree is taken as VerifyInclusion takes it.
-func VerifyInclusionV1(entry *rekorpb.TransparencyLogEntry, name string, pub crypto.PublicKey) error {
-	inclusion := entry.GetInclusionProof()
-	origin, _, _ := strings.Cut(inclusion.GetCheckpoint().GetEnvelope(), "\n")
+// private instance in a cluster is not; that the key is the log's counts. The
+// entry's own index counts over all trees and is proven by the signed entry
+// timestamp alone (VerifySET). A checkpoint that is of a single tree is taken as
+// VerifyInclusion takes it.
+func (l *Log) VerifyInclusionV1(entry *rekorpb.TransparencyLogEntry) error {
+	envelope := entry.GetInclusionProof().GetCheckpoint().GetEnvelope()
+	origin, _, _ := strings.Cut(envelope, "\n")
 	host, tree, sharded := strings.Cut(origin, " - ")
 	if !sharded {
-		return VerifyInclusion(entry, name, pub)
+		return l.VerifyInclusion(entry)
 	}
 	if _, err := strconv.ParseUint(tree, 10, 64); err != nil {
 		return fmt.Errorf("%w: its origin names no tree", ErrCheckpoint)
 	}
-	cp, err := openShard([]byte(inclusion.GetCheckpoint().GetEnvelope()), origin, host, pub)
+	cp, err := openShard([]byte(envelope), origin, host, l.public)
 	if err != nil {
 		return err
 	}
-	if err := checkBody(entry, pub); err != nil {
+	return l.verifyUnder(entry, cp)
+}
+
+// verifyUnder proves an entry under the log's checkpoint, at the index that the
+// proof names.
+func (l *Log) verifyUnder(entry *rekorpb.TransparencyLogEntry, cp Checkpoint) error {
+	if err := l.checkBody(entry); err != nil {
 		return err
 	}
+	inclusion := entry.GetInclusionProof()
 	size := inclusion.GetTreeSize()
 	if size < 0 || uint64(size) != cp.Size || !bytes.Equal(inclusion.GetRootHash(), cp.Root) {
 		return fmt.Errorf("%w: size or root differ from the checkpoint", ErrProof)
 	}
 	return VerifyLeaf(entry.GetCanonicalizedBody(), inclusion.GetLogIndex(), inclusion.GetHashes(), cp)
+}
+
+// checkBody compares what an entry says of itself with its body and the log.
+func (l *Log) checkBody(entry *rekorpb.TransparencyLogEntry) error {
+	if !bytes.Equal(entry.GetLogId().GetKeyId(), l.id) {
+		return fmt.Errorf("%w: entry names another log", ErrProof)
+	}
+	body, err := ParseBody(entry.GetCanonicalizedBody())
+	if err != nil {
+		return err
+	}
+	if entry.GetKindVersion().GetKind() != body.Kind || entry.GetKindVersion().GetVersion() != body.Version {
+		return fmt.Errorf("%w: entry names another kind than its body", ErrProof)
+	}
+	return nil
 }
 
 // openShard reads a checkpoint whose signer has the log's name and whose origin
@@ -105,35 +143,6 @@ func openShard(raw []byte, origin, name string, pub crypto.PublicKey) (Checkpoin
 		return Checkpoint{}, fmt.Errorf("%w: it is of another origin", ErrCheckpoint)
 	}
 	return Checkpoint{Origin: parsed.Origin, Size: parsed.Size, Root: parsed.Hash}, nil
-}
-
-// checkNames compares what an entry says of itself with its body, its proof
-// and the log's key.
-func checkNames(entry *rekorpb.TransparencyLogEntry, pub crypto.PublicKey) error {
-	if entry.GetLogIndex() != entry.GetInclusionProof().GetLogIndex() {
-		return fmt.Errorf("%w: entry and proof name different indices", ErrProof)
-	}
-	return checkBody(entry, pub)
-}
-
-// checkBody compares what an entry says of itself with its body and the log's
-// key.
-func checkBody(entry *rekorpb.TransparencyLogEntry, pub crypto.PublicKey) error {
-	id, err := LogID(pub)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrCheckpoint, err)
-	}
-	if !bytes.Equal(entry.GetLogId().GetKeyId(), id) {
-		return fmt.Errorf("%w: entry names another log", ErrProof)
-	}
-	body, err := ParseBody(entry.GetCanonicalizedBody())
-	if err != nil {
-		return err
-	}
-	if entry.GetKindVersion().GetKind() != body.Kind || entry.GetKindVersion().GetVersion() != body.Version {
-		return fmt.Errorf("%w: entry names another kind than its body", ErrProof)
-	}
-	return nil
 }
 
 // VerifyLeaf proves that body is leaf number index of the tree of cp, which

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
@@ -48,21 +49,32 @@ func SignSET(signer crypto.Signer, body []byte, integratedTime time.Time, index 
 	return set, nil
 }
 
-// VerifySET checks that set is the promise of the log with key pub about
-// exactly this body, time, index and log id; anything else is ErrSET.
+// VerifySET is Log.VerifySET for the log with that key, under the id that its
+// key gives it.
 func VerifySET(pub crypto.PublicKey, body []byte, integratedTime time.Time, index int64, logID, set []byte) error {
 	id, err := LogID(pub)
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(id, logID) {
+	return (&Log{id: id, public: pub}).VerifySET(body, integratedTime, index, logID, set)
+}
+
+// VerifySET checks that set is the log's promise about exactly this body, time,
+// index and log id; anything else is ErrSET. A key that is not ECDSA P-256 is
+// ErrLogKey: stock verifiers believe the promise of no other either.
+func (l *Log) VerifySET(body []byte, integratedTime time.Time, index int64, logID, set []byte) error {
+	key, ok := l.public.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return ErrLogKey
+	}
+	if !bytes.Equal(l.id, logID) {
 		return fmt.Errorf("%w: it names another log", ErrSET)
 	}
-	digest, err := promiseDigest(body, integratedTime, index, id)
+	digest, err := promiseDigest(body, integratedTime, index, l.id)
 	if err != nil {
 		return err
 	}
-	if !ecdsa.VerifyASN1(pub.(*ecdsa.PublicKey), digest, set) {
+	if !ecdsa.VerifyASN1(key, digest, set) {
 		return ErrSET
 	}
 	return nil

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"crypto"
 	"crypto/x509"
 	"fmt"
 	"net/url"
@@ -68,6 +69,9 @@ func fromProto(doc *trustpb.TrustedRoot) (Root, error) {
 		if u, err := url.Parse(l.BaseURL); err == nil {
 			l.Origin = u.Hostname()
 		}
+		if other, ok := out.Log(l.ID); ok && !sameKey(other.Public, l.Public) {
+			return Root{}, fmt.Errorf("%w: log %s has the id of another log", ErrRoot, l.BaseURL)
+		}
 		out.Logs = append(out.Logs, l)
 	}
 	for _, instance := range doc.GetCtlogs() {
@@ -103,11 +107,20 @@ func parseLog(instance *trustpb.TransparencyLogInstance) (Log, error) {
 	if err != nil {
 		return Log{}, fmt.Errorf("%w: key of log %s: %w", ErrRoot, instance.GetBaseUrl(), err)
 	}
+	// An empty id would be that of every entry which names no log.
+	if len(instance.GetLogId().GetKeyId()) == 0 {
+		return Log{}, fmt.Errorf("%w: log %s has an empty id", ErrRoot, instance.GetBaseUrl())
+	}
 	start, end, err := parseWindow(instance.GetPublicKey().GetValidFor())
 	if err != nil {
 		return Log{}, err
 	}
 	return Log{BaseURL: instance.GetBaseUrl(), ID: instance.GetLogId().GetKeyId(), Public: pub, Start: start, End: end}, nil
+}
+
+func sameKey(a, b crypto.PublicKey) bool {
+	key, ok := a.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && key.Equal(b)
 }
 
 func parseAuthority(instance *trustpb.CertificateAuthority) (CertificateAuthority, error) {

@@ -207,6 +207,33 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+// A log's id finds one key: an entry that named two logs, or none, could be
+// taken for either's (row B4).
+func TestLogIDsAreDistinct(t *testing.T) {
+	for name, change := range map[string]func(*trust.Root){
+		"the id of another log": func(r *trust.Root) {
+			r.Logs[0].ID, r.Logs[1].ID = bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{7}, 32)
+		},
+		"an empty id": func(r *trust.Root) { r.Logs[0].ID = []byte{} },
+	} {
+		r := newRoot(t)
+		doc, err := r.MarshalTrustedRoot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := trust.ParseTrustedRoot(doc); err != nil {
+			t.Fatalf("before the change: %v", err)
+		}
+		change(&r)
+		if doc, err = r.MarshalTrustedRoot(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := trust.ParseTrustedRoot(doc); !errors.Is(err, trust.ErrRoot) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // D2, D5: a window is the instance's own and includes both ends.
 func TestActiveAt(t *testing.T) {
 	r := newRoot(t)

@@ -32,6 +32,15 @@ type court struct {
 func newCourt(tb testing.TB) (*court, *testauthority.Authority, *testauthority.Draft, *testauthority.LegacyDraft) {
 	tb.Helper()
 	authority := testauthority.New(tb)
+	c, bundle := newCourtOf(tb, authority)
+	legacy := authority.Legacy(c.bench.artifact.digest, bundle.Key, bundle.At)
+	c.admit(attachment{format: formatLegacy, payload: legacy.Payload, annotations: legacy.Annotations()})
+	return c, authority, bundle, legacy
+}
+
+// newCourtOf is newCourt under another authority, with a bundle alone.
+func newCourtOf(tb testing.TB, authority *testauthority.Authority) (*court, *testauthority.Draft) {
+	tb.Helper()
 	key := testauthority.NewECDSA(tb)
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	root, err := prepare(policy.SelfRoot, authority.Root())
@@ -44,10 +53,9 @@ func newCourt(tb testing.TB) (*court, *testauthority.Authority, *testauthority.D
 		name: "release", trusted: root, logNeeded: true, timeNeeded: true,
 		candidates: []candidate{{id: testauthority.KeyID(tb, key.Public()), public: key.Public()}},
 	}
-	bundle, legacy := authority.Bundle(digest, key, at), authority.Legacy(digest, key, at)
+	bundle := authority.Bundle(digest, key, at)
 	c.admit(attachment{format: formatBundle, bundle: bundle.JSON()})
-	c.admit(attachment{format: formatLegacy, payload: legacy.Payload, annotations: legacy.Annotations()})
-	return c, authority, bundle, legacy
+	return c, bundle
 }
 
 const (

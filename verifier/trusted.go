@@ -22,29 +22,41 @@ import (
 // trusted is a trusted root prepared for verification, with a fingerprint that
 // changes when anything in it does.
 type trusted struct {
-	logs        map[string]trust.Log
+	logs        map[string]trustedLog
 	stampers    []*root.SigstoreTimestampingAuthority
 	issuers     *issuers
 	fingerprint [sha256.Size]byte
 }
 
+// trustedLog is a log of a trusted root, ready to prove entries.
+type trustedLog struct {
+	*tlog.Log
+	start time.Time
+	end   *time.Time
+}
+
 // prepare reads the trusted root that policies call name.
 func prepare(name string, r trust.Root) (*trusted, error) {
-	t := &trusted{logs: make(map[string]trust.Log, len(r.Logs))}
+	t := &trusted{logs: make(map[string]trustedLog, len(r.Logs))}
 	h := sha256.New()
 	var err error
 	if t.issuers, err = prepareIssuers(name, r, h); err != nil {
 		return nil, err
 	}
 	for _, log := range r.Logs {
-		// A log with another kind of key cannot be checked here: its entries
-		// count as those of an unknown log.
-		id, err := tlog.LogID(log.Public)
+		// A log with a key of an unknown kind cannot be checked here: its
+		// entries count as those of an unknown log. The root's own id for a log
+		// is the one that counts.
+		reader, err := tlog.NewLog(log.Origin, log.Public, log.ID)
 		if err != nil {
 			continue
 		}
-		t.logs[string(id)] = log
-		fmt.Fprintf(h, "log %x %q ", id, log.Origin)
+		key, err := keyID(log.Public)
+		if err != nil {
+			return nil, err
+		}
+		t.logs[string(reader.ID())] = trustedLog{Log: reader, start: log.Start, end: log.End}
+		fmt.Fprintf(h, "log %x %q %s ", reader.ID(), log.Origin, key)
 		writeWindow(h, log.Start, log.End)
 	}
 	for _, authority := range r.TimestampAuthorities {
@@ -113,14 +125,14 @@ func (t *trusted) proveEntry(format string, entry *rekorpb.TransparencyLogEntry)
 	return proven, true, f
 }
 
-func proveInclusion(log trust.Log, entry *rekorpb.TransparencyLogEntry) *fault {
-	prove := tlog.VerifyInclusion
+func proveInclusion(log trustedLog, entry *rekorpb.TransparencyLogEntry) *fault {
+	prove := log.VerifyInclusion
 	if len(entry.GetInclusionPromise().GetSignedEntryTimestamp()) > 0 {
 		// A Rekor v1 log promises an index over all its trees; provePromise
 		// checks that.
-		prove = tlog.VerifyInclusionV1
+		prove = log.VerifyInclusionV1
 	}
-	err := prove(entry, log.Origin, log.Public)
+	err := prove(entry)
 	switch {
 	case err == nil:
 		return nil
@@ -135,7 +147,7 @@ func proveInclusion(log trust.Log, entry *rekorpb.TransparencyLogEntry) *fault {
 
 // provePromise believes an integrated time only under the log's signature
 // (row B6). The legacy format has nothing else to prove its entry with.
-func provePromise(log trust.Log, entry *rekorpb.TransparencyLogEntry) (time.Time, *fault) {
+func provePromise(log trustedLog, entry *rekorpb.TransparencyLogEntry) (time.Time, *fault) {
 	promise := entry.GetInclusionPromise().GetSignedEntryTimestamp()
 	switch {
 	case len(promise) == 0 && entry.GetInclusionProof() == nil:
@@ -148,11 +160,11 @@ func provePromise(log trust.Log, entry *rekorpb.TransparencyLogEntry) (time.Time
 		return time.Time{}, nil
 	}
 	at := time.Unix(entry.GetIntegratedTime(), 0).UTC()
-	err := tlog.VerifySET(log.Public, entry.GetCanonicalizedBody(), at, entry.GetLogIndex(), entry.GetLogId().GetKeyId(), promise)
+	err := log.VerifySET(entry.GetCanonicalizedBody(), at, entry.GetLogIndex(), entry.GetLogId().GetKeyId(), promise)
 	if err != nil {
 		return time.Time{}, faultf(policy.InclusionProofInvalid, "the promise of the log entry is not the log's")
 	}
-	if at.Before(log.Start) || (log.End != nil && at.After(*log.End)) {
+	if at.Before(log.start) || (log.end != nil && at.After(*log.end)) {
 		return time.Time{}, faultf(policy.CheckpointInvalid, "the log's key was not in use when it promised the entry")
 	}
 	return at, nil

@@ -17,8 +17,10 @@ import (
 	"context"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -48,7 +50,7 @@ const Origin = "log.test.example"
 type Authority struct {
 	tb     testing.TB
 	origin string
-	logKey *ecdsa.PrivateKey
+	logKey crypto.Signer
 	tsa    tsa
 
 	mu     sync.Mutex
@@ -71,7 +73,19 @@ func New(tb testing.TB) *Authority {
 // same name are look-alikes.
 func NewNamed(tb testing.TB, organization string) *Authority {
 	tb.Helper()
-	a := &Authority{tb: tb, origin: Origin, logKey: NewECDSA(tb)}
+	return newAuthority(tb, NewECDSA(tb), organization)
+}
+
+// NewWithLogKey is New with a log that signs with that key: ECDSA of any curve,
+// Ed25519 or RSA.
+func NewWithLogKey(tb testing.TB, key crypto.Signer) *Authority {
+	tb.Helper()
+	return newAuthority(tb, key, "")
+}
+
+func newAuthority(tb testing.TB, logKey crypto.Signer, organization string) *Authority {
+	tb.Helper()
+	a := &Authority{tb: tb, origin: Origin, logKey: logKey}
 	a.tsa = newTSA(tb, tsaOptions{organization: organization})
 	for i := range 5 { // so that proofs have more than one hash
 		a.leaves = append(a.leaves, fmt.Appendf(nil, "padding %d", i))
@@ -87,9 +101,18 @@ func NewECDSA(tb testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-// LogID is SHA-256 of the log's public key.
+// LogID is the id that the log's key gives it: SHA-256 of an ECDSA public key;
+// for others the key hash of a signed note, uncut (C2SP signed-note).
 func (a *Authority) LogID() []byte {
-	id := sha256.Sum256(spki(a.tb, a.logKey.Public()))
+	a.tb.Helper()
+	encoded := spki(a.tb, a.logKey.Public())
+	switch key := a.logKey.Public().(type) {
+	case ed25519.PublicKey:
+		encoded = append([]byte(a.origin+"\n\x01"), key...)
+	case *rsa.PublicKey:
+		encoded = append([]byte(a.origin+"\n\xffPKIX-RSA-PKCS#1v1.5"), encoded...)
+	}
+	id := sha256.Sum256(encoded)
 	return id[:]
 }
 
@@ -147,7 +170,7 @@ func (a *Authority) Checkpoint(origin string, size int, root []byte) string {
 }
 
 func (a *Authority) checkpoint(origin string, size int, root []byte) string {
-	inner, err := signature.LoadECDSASigner(a.logKey, crypto.SHA256)
+	inner, err := signature.LoadSigner(a.logKey, logHash(a.logKey))
 	must(a.tb, err)
 	signer, err := tilesnote.NewNoteSigner(context.Background(), origin, inner)
 	must(a.tb, err)
@@ -155,6 +178,19 @@ func (a *Authority) checkpoint(origin string, size int, root []byte) string {
 	signed, err := note.Sign(&note.Note{Text: text}, signer)
 	must(a.tb, err)
 	return string(signed)
+}
+
+// logHash is the digest that Sigstore's logs use with a key.
+func logHash(key crypto.Signer) crypto.Hash {
+	if ec, ok := key.(*ecdsa.PrivateKey); ok {
+		switch ec.Curve {
+		case elliptic.P384():
+			return crypto.SHA384
+		case elliptic.P521():
+			return crypto.SHA512
+		}
+	}
+	return crypto.SHA256
 }
 
 // Stamp is a DER TimeStampResp over message at a time of the caller's choice.

@@ -1,6 +1,7 @@
 package testauthority
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
+	"github.com/sigstore/sigstore/pkg/signature"
 )
 
 type object = map[string]any
@@ -79,7 +81,11 @@ func (a *Authority) SET(body []byte, at time.Time, index int64) []byte {
 		"body": b64(body), "integratedTime": at.Unix(),
 		"logIndex": index, "logID": hex.EncodeToString(a.LogID()),
 	})
-	return SignP256(a.tb, a.logKey, payload)
+	signer, err := signature.LoadSigner(a.logKey, crypto.SHA256)
+	must(a.tb, err)
+	set, err := signer.SignMessage(bytes.NewReader(payload))
+	must(a.tb, err)
+	return set
 }
 
 // SignP256 signs SHA-256 of message.
