@@ -36,6 +36,9 @@ type stampMaker struct {
 // current. Two processes that start together end with the same chain.
 func (i stampMaker) open(ctx context.Context, k keeper, now time.Time) ([]Chain, error) {
 	kept, err := k.keep(ctx, now, func(s state) (state, bool, error) {
+		if revokedKey(s.chains, i.leaf.Public()) {
+			return s, false, fmt.Errorf("%w: timestamp key", ErrRevoked)
+		}
 		if n := len(s.chains); n > 0 && i.current(s.chains[n-1].Certificates, now) {
 			return s, false, nil
 		}
@@ -120,10 +123,12 @@ func replaced(kept []Chain, key crypto.PublicKey) bool {
 }
 
 // newestRoot is the newest kept root of a key that lasts until a time, or nil.
+// One that certified a revoked key is not used again: who holds that key may
+// have chained more below it than anybody knows.
 func newestRoot(kept []Chain, key crypto.PublicKey, until time.Time) *x509.Certificate {
 	for _, chain := range slices.Backward(kept) {
 		root := chain.Certificates[len(chain.Certificates)-1]
-		if samePublic(root.PublicKey, key) && until.Before(root.NotAfter) {
+		if chain.Revoked == nil && samePublic(root.PublicKey, key) && until.Before(root.NotAfter) {
 			return root
 		}
 	}

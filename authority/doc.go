@@ -46,6 +46,12 @@
 // rotation too, so a crash between making a key and rotating to it is repaired
 // by the next start. A key that was replaced does not come back.
 //
+// A key that is not safe any more is revoked ([Revocation]): its generation
+// ends when it was compromised, or counts for nothing at all when nobody knows
+// when that was. A revoked key vouches for nothing from the moment that the
+// store holds the revocation; opening with it is ErrRevoked, and the caller
+// makes another one.
+//
 // The package judges no signature and no timestamp; verifiers do. It does not
 // authenticate anybody and does not prove possession of keys; its callers do.
 package authority
@@ -74,6 +80,14 @@ var (
 	ErrOutlived = errors.New("certificate of the authority ends too soon")
 	// ErrRetired: the key was replaced by another one before.
 	ErrRetired = errors.New("key was replaced")
+	// ErrRevoked: the timestamp or issuing key was revoked; it needs another.
+	ErrRevoked = errors.New("key was revoked")
+	// ErrRevokedCT is ErrRevoked for the certificate transparency key.
+	ErrRevokedCT = errors.New("certificate transparency key was revoked")
+	// ErrGeneration: no key of the authority has that id.
+	ErrGeneration = errors.New("no such key of the authority")
+	// ErrRevocation: a revocation needs a reason, and no time in the future.
+	ErrRevocation = errors.New("invalid revocation")
 	// ErrIdentity: the identity has no name that can stand in a certificate.
 	ErrIdentity = errors.New("identity cannot be certified")
 	// ErrPublicKey: the key is not of a kind that is certified.

@@ -173,7 +173,8 @@ func (i *Issuer) adopt(ctx context.Context, keys IssuerKeys) error {
 // Errors: ErrIdentity when the identity has no name for a certificate,
 // ErrPublicKey for a key that is not accepted, ErrOutlived when the
 // authority's own certificates do not outlive the new one, ErrCertificate when
-// they do not allow it, and the log's.
+// they do not allow it, ErrRevoked and ErrRevokedCT while a revoked key has no
+// successor, and the log's.
 func (i *Issuer) Issue(ctx context.Context, r CertificateRequest) (Certificate, error) {
 	if err := ctx.Err(); err != nil {
 		return Certificate{}, err
@@ -183,6 +184,9 @@ func (i *Issuer) Issue(ctx context.Context, r CertificateRequest) (Certificate, 
 		return Certificate{}, err
 	}
 	u, now := i.use.Load(), i.config.Clock.Now()
+	if err := u.usable(); err != nil {
+		return Certificate{}, err
+	}
 	template, err := p.template(i.config.Rand, r.Public, now)
 	if err != nil {
 		return Certificate{}, err
@@ -230,7 +234,7 @@ func (i *Issuer) Chains() []Chain { return cloneChains(i.use.Load().state.chains
 func (i *Issuer) CTLogs() []CTLog {
 	out := slices.Clone(i.use.Load().state.ctLogs)
 	for n := range out {
-		out[n].End = cloneTime(out[n].End)
+		out[n].End, out[n].Revoked = cloneTime(out[n].End), out[n].Revoked.clone()
 	}
 	return out
 }

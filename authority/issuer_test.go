@@ -122,6 +122,9 @@ func (w *world) issue(t testing.TB, id identity.Identity) authority.Certificate 
 func (w *world) root() trust.Root {
 	var r trust.Root
 	for _, c := range w.issuer.Chains() {
+		if !c.Believed() {
+			continue
+		}
 		r.CertificateAuthorities = append(r.CertificateAuthorities, trust.CertificateAuthority{URI: baseURL, Chain: c.Certificates, Start: c.Start, End: c.End})
 	}
 	for _, l := range w.issuer.CTLogs() {

@@ -72,6 +72,12 @@ func (m chainMaker) update(s state, now time.Time) (state, bool, error) {
 // checkRetired refuses a key that another one replaced: verifiers know the end
 // of its window.
 func (m chainMaker) checkRetired(s state) error {
+	if revokedKey(s.chains, m.keys.Issuing.Public()) {
+		return fmt.Errorf("%w: issuing key", ErrRevoked)
+	}
+	if slices.ContainsFunc(s.ctLogs, func(l CTLog) bool { return l.Revoked != nil && samePublic(l.Public, m.keys.CT.Public()) }) {
+		return ErrRevokedCT
+	}
 	for i, l := range s.ctLogs {
 		if i < len(s.ctLogs)-1 && samePublic(l.Public, m.keys.CT.Public()) {
 			return fmt.Errorf("%w: certificate transparency key", ErrRetired)

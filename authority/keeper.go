@@ -34,6 +34,8 @@ type Chain struct {
 	Start        time.Time
 	// End is nil for the current chain.
 	End *time.Time
+	// Revoked says that its first certificate's key is not believed any more.
+	Revoked *Revocation
 }
 
 // CTLog is a key of the certificate transparency log and the window in which
@@ -43,6 +45,8 @@ type CTLog struct {
 	Start  time.Time
 	// End is nil for the current key.
 	End *time.Time
+	// Revoked says that the key is not believed any more.
+	Revoked *Revocation
 }
 
 // record is what the store keeps: chains as PEM, newest last.
@@ -55,15 +59,17 @@ type record struct {
 }
 
 type window struct {
-	Start time.Time  `json:"start"`
-	End   *time.Time `json:"end,omitempty"`
+	Start   time.Time   `json:"start"`
+	End     *time.Time  `json:"end,omitempty"`
+	Revoked *Revocation `json:"revoked,omitempty"`
 }
 
 type ctLogRecord struct {
 	// Key is a SubjectPublicKeyInfo.
-	Key   []byte     `json:"key"`
-	Start time.Time  `json:"start"`
-	End   *time.Time `json:"end,omitempty"`
+	Key     []byte      `json:"key"`
+	Start   time.Time   `json:"start"`
+	End     *time.Time  `json:"end,omitempty"`
+	Revoked *Revocation `json:"revoked,omitempty"`
 }
 
 // state is a record's meaning.
@@ -136,6 +142,7 @@ func cloneChains(chains []Chain) []Chain {
 	out := slices.Clone(chains)
 	for i := range out {
 		out[i].Certificates, out[i].End = slices.Clone(out[i].Certificates), cloneTime(out[i].End)
+		out[i].Revoked = out[i].Revoked.clone()
 	}
 	return out
 }
@@ -152,14 +159,14 @@ func encodeState(s state) ([]byte, error) {
 	r := record{}
 	for _, c := range s.chains {
 		r.Chains = append(r.Chains, string(encodePEM(c.Certificates)))
-		r.Windows = append(r.Windows, window{Start: c.Start, End: c.End})
+		r.Windows = append(r.Windows, window{Start: c.Start, End: c.End, Revoked: c.Revoked})
 	}
 	for _, l := range s.ctLogs {
 		spki, err := x509.MarshalPKIXPublicKey(l.Public)
 		if err != nil {
 			return nil, fmt.Errorf("encoding certificate transparency keys: %w", err)
 		}
-		r.CTLogs = append(r.CTLogs, ctLogRecord{Key: spki, Start: l.Start, End: l.End})
+		r.CTLogs = append(r.CTLogs, ctLogRecord{Key: spki, Start: l.Start, End: l.End, Revoked: l.Revoked})
 	}
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -189,7 +196,7 @@ func decodeState(o store.Object) (state, error) {
 		}
 		chain := Chain{Certificates: certificates}
 		if len(r.Windows) != 0 {
-			chain.Start, chain.End = r.Windows[i].Start, r.Windows[i].End
+			chain.Start, chain.End, chain.Revoked = r.Windows[i].Start, r.Windows[i].End, r.Windows[i].Revoked
 		} else {
 			chain.Start = certificates[0].NotBefore
 			if i < len(r.Chains)-1 {
@@ -203,7 +210,7 @@ func decodeState(o store.Object) (state, error) {
 		if err != nil {
 			return state{}, fmt.Errorf("%w: %w", ErrCertificate, err)
 		}
-		s.ctLogs = append(s.ctLogs, CTLog{Public: public, Start: l.Start, End: l.End})
+		s.ctLogs = append(s.ctLogs, CTLog{Public: public, Start: l.Start, End: l.End, Revoked: l.Revoked})
 	}
 	return s, nil
 }

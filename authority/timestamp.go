@@ -159,6 +159,9 @@ func (t *Timestamper) Respond(ctx context.Context, der []byte) ([]byte, error) {
 
 func (t *Timestamper) respond(ts timestamp.Timestamp) ([]byte, error) {
 	u := t.use.Load()
+	if u.chains[len(u.chains)-1].Revoked != nil {
+		return nil, ErrRevoked
+	}
 	leaf := u.chain()[0]
 	now := t.config.Clock.Now().UTC()
 	if genTime := now.Truncate(time.Second); genTime.Before(leaf.NotBefore) || genTime.After(leaf.NotAfter) {

@@ -121,7 +121,7 @@ func (d *Daemon) openAuthorities(ctx context.Context, s *services) error {
 }
 
 func (d *Daemon) openTimestamper(ctx context.Context, s *services) error {
-	root, err := generations{d.ring, stampRootPrefix, "tsa-root"}.newest(ctx)
+	root, err := d.stampRoots().newest(ctx)
 	if err != nil {
 		return err
 	}
@@ -129,9 +129,16 @@ func (d *Daemon) openTimestamper(ctx context.Context, s *services) error {
 	if err != nil {
 		return err
 	}
-	s.stamper, err = authority.OpenTimestamper(ctx, authority.TimestampConfig{
+	config := authority.TimestampConfig{
 		Root: root, Leaf: leaf, Objects: d.local.Objects(), Organization: d.cfg.Organization, Clock: d.cfg.Clock,
-	})
+	}
+	s.stamper, err = authority.OpenTimestamper(ctx, config)
+	if errors.Is(err, authority.ErrRevoked) {
+		if config.Root, config.Leaf, err = d.nextStampKeys(ctx); err != nil {
+			return err
+		}
+		s.stamper, err = authority.OpenTimestamper(ctx, config)
+	}
 	if err != nil {
 		return fmt.Errorf("opening the timestamp authority: %w", err)
 	}
@@ -164,9 +171,13 @@ func (d *Daemon) openIssuer(ctx context.Context, s *services) error {
 	if err != nil {
 		return err
 	}
-	s.issuer, err = authority.OpenIssuer(ctx, authority.IssuerConfig{
+	config := authority.IssuerConfig{
 		Keys: held, Objects: d.local.Objects(), Log: d.log, Organization: d.cfg.Organization, Clock: d.cfg.Clock,
-	})
+	}
+	s.issuer, err = authority.OpenIssuer(ctx, config)
+	if errors.Is(err, authority.ErrRevoked) || errors.Is(err, authority.ErrRevokedCT) {
+		s.issuer, err = d.reopenIssuer(ctx, config, err)
+	}
 	if err != nil {
 		return fmt.Errorf("opening the certificate authority: %w", err)
 	}
@@ -181,6 +192,9 @@ func (s *services) trustRoot() trust.Root {
 	}}}
 	stamps := s.publicURL + "/api/v1/timestamp"
 	for i, chain := range s.stamper.Chains() {
+		if !chain.Believed() {
+			continue
+		}
 		// Each authority needs a URI of its own, or their stamps count once.
 		uri := stamps
 		if chain.End != nil {
@@ -191,11 +205,17 @@ func (s *services) trustRoot() trust.Root {
 		})
 	}
 	for _, chain := range s.issuer.Chains() {
+		if !chain.Believed() {
+			continue
+		}
 		root.CertificateAuthorities = append(root.CertificateAuthorities, trust.CertificateAuthority{
 			URI: s.publicURL, Chain: chain.Certificates, Start: chain.Start, End: chain.End,
 		})
 	}
 	for _, log := range s.issuer.CTLogs() {
+		if !log.Believed() {
+			continue
+		}
 		root.CTLogs = append(root.CTLogs, trust.Log{BaseURL: s.publicURL, Public: log.Public, Start: log.Start, End: log.End})
 	}
 	return root

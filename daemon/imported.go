@@ -40,7 +40,7 @@ func (d *Daemon) issuerKeys(ctx context.Context) (authority.IssuerKeys, error) {
 		issuing, err := d.importedKey(ctx, chain)
 		return authority.IssuerKeys{Issuing: issuing, CT: ct, Imported: chain}, err
 	}
-	root, err := generations{d.ring, caRootPrefix, "ca-root"}.newest(ctx)
+	root, err := d.issuingRoots().newest(ctx)
 	if err != nil {
 		return authority.IssuerKeys{}, err
 	}

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/server/api"
 	"github.com/countersign/countersign/trust"
 )
@@ -31,6 +33,7 @@ type Authorities interface {
 	// Import issues with such a certificate from now on: PEM, it first, its
 	// root last. One that cannot be used is ErrChain and changes nothing.
 	Import(ctx context.Context, chain []byte) error
+	Revoker
 }
 
 func (s *Server) authorityRoutes() {
@@ -54,6 +57,7 @@ func (s *Server) authorityRoutes() {
 		OperationID: "importAuthority", Method: http.MethodPost, Path: "/v1/authorities/ca/import", Tags: tags,
 		Summary: "Issue with the certificate that was given for such a request from now on",
 	}, s.importAuthority)
+	s.revocationRoute()
 }
 
 func (s *Server) requestAuthority(ctx context.Context, _ *struct{}) (*bodyOutput[api.AuthorityRequest], error) {
@@ -77,11 +81,11 @@ func (s *Server) importAuthority(ctx context.Context, in *importAuthorityInput) 
 	if err != nil {
 		return nil, err
 	}
-	return &bodyOutput[api.AuthorityList]{Body: wireAuthorities(s.cfg.Trust())}, nil
+	return &bodyOutput[api.AuthorityList]{Body: s.authorities()}, nil
 }
 
 func (s *Server) listAuthorities(context.Context, *struct{}) (*bodyOutput[api.AuthorityList], error) {
-	return &bodyOutput[api.AuthorityList]{Body: wireAuthorities(s.cfg.Trust())}, nil
+	return &bodyOutput[api.AuthorityList]{Body: s.authorities()}, nil
 }
 
 func (s *Server) rotateAuthority(ctx context.Context, in *NameInput) (*bodyOutput[api.AuthorityList], error) {
@@ -91,25 +95,29 @@ func (s *Server) rotateAuthority(ctx context.Context, in *NameInput) (*bodyOutpu
 	if err != nil {
 		return nil, err
 	}
-	return &bodyOutput[api.AuthorityList]{Body: wireAuthorities(s.cfg.Trust())}, nil
+	return &bodyOutput[api.AuthorityList]{Body: s.authorities()}, nil
 }
 
 func wireAuthorities(root trust.Root) api.AuthorityList {
 	list := api.AuthorityList{Items: []api.Authority{}}
-	add := func(name, subject string, start time.Time, end *time.Time) {
-		list.Items = append(list.Items, api.Authority{Name: name, Subject: subject, Start: start, End: end})
+	add := func(name, id, subject string, start time.Time, end *time.Time) {
+		list.Items = append(list.Items, api.Authority{Name: name, ID: id, Subject: subject, Start: start, End: end})
 	}
 	for _, l := range root.Logs {
-		add("log", l.Origin, l.Start, l.End)
+		add("log", publicID(l.Public), l.Origin, l.Start, l.End)
 	}
 	for _, a := range root.CertificateAuthorities {
-		add("ca", a.Chain[0].Subject.String(), a.Start, a.End)
+		add("ca", a.Chain[0].SerialNumber.Text(16), a.Chain[0].Subject.String(), a.Start, a.End)
 	}
 	for _, l := range root.CTLogs {
-		add("ct", l.BaseURL, l.Start, l.End)
+		add("ct", publicID(l.Public), l.BaseURL, l.Start, l.End)
 	}
 	for _, a := range root.TimestampAuthorities {
-		add("tsa", a.Chain[0].Subject.String(), a.Start, a.End)
+		add("tsa", a.Chain[0].SerialNumber.Text(16), a.Chain[0].Subject.String(), a.Start, a.End)
 	}
 	return list
 }
+
+// publicID is the hexadecimal log id of one of our own logs, whose keys are
+// ECDSA.
+func publicID(public crypto.PublicKey) string { return authority.CTLog{Public: public}.ID() }

@@ -317,6 +317,9 @@ func parsePublic(content []byte) (crypto.PublicKey, error) {
 func (s *Server) fulcioTrustBundle(c *gin.Context) {
 	bundle := fulcioBundle{Chains: []fulcioChain{}}
 	for _, chain := range slices.Backward(s.cfg.Certificates.Chains()) {
+		if !chain.Believed() {
+			continue
+		}
 		var raw [][]byte
 		for _, certificate := range chain.Certificates {
 			raw = append(raw, certificate.Raw)

@@ -294,7 +294,7 @@ func stateProblems() []row {
 	return []row{
 		{
 			"not_found", http.StatusNotFound, "Not found", "There is no such object.", 0,
-			[]error{ErrAuthority, signer.ErrNotFound, store.ErrNotFound, token.ErrNotFound, sequencer.ErrNotFound, tuf.ErrNotFound, tuf.ErrPath},
+			[]error{ErrAuthority, authority.ErrGeneration, signer.ErrNotFound, store.ErrNotFound, token.ErrNotFound, sequencer.ErrNotFound, tuf.ErrNotFound, tuf.ErrPath},
 		},
 		{
 			"already_exists", http.StatusConflict, "Exists already", "There is an object of that name already.", 0,
@@ -305,7 +305,7 @@ func stateProblems() []row {
 			[]error{
 				errRequest, signer.ErrRequest, verifier.ErrRequest, strictjson.ErrInvalid, glob.ErrPattern, attest.ErrDigest, store.ErrCursor, store.ErrText,
 				registry.ErrReference, registry.ErrRule, keys.ErrName, keys.ErrAlgorithm, keys.ErrPurpose, keys.ErrReason,
-				ErrChain, tlog.ErrRequest, tlog.ErrPath, authority.ErrQuery, token.ErrName, token.ErrRoles, token.ErrExpiry,
+				ErrChain, ErrAuthorityLog, authority.ErrRevocation, tlog.ErrRequest, tlog.ErrPath, authority.ErrQuery, token.ErrName, token.ErrRoles, token.ErrExpiry,
 				policy.ErrPolicy, policy.ErrGrant, oidc.ErrIssuer, catalog.ErrName, catalog.ErrTrustRoot,
 			},
 		},
@@ -352,7 +352,7 @@ func serviceProblems() []row {
 		},
 		{
 			"not_ready", http.StatusServiceUnavailable, "Not ready", "The server cannot do this yet; try again.", later,
-			[]error{errNotReady},
+			[]error{errNotReady, authority.ErrRevoked, authority.ErrRevokedCT},
 		},
 		{
 			"deadline_exceeded", http.StatusServiceUnavailable, "Deadline exceeded", "It was not done in time; try again.", soon,

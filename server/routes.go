@@ -131,7 +131,7 @@ func authorityRoles(cfg Config) map[route]access {
 	table := map[route]access{}
 	if cfg.Authorities != nil {
 		table[route{http.MethodGet, "/v1/authorities"}] = by(identity.Auditor)
-		for _, path := range []string{"/v1/authorities/:name/rotate", "/v1/authorities/ca/request", "/v1/authorities/ca/import"} {
+		for _, path := range []string{"/v1/authorities/:name/rotate", "/v1/authorities/:name/revoke", "/v1/authorities/ca/request", "/v1/authorities/ca/import"} {
 			table[route{http.MethodPost, path}] = changedBy(identity.Admin)
 		}
 	}

@@ -43,6 +43,7 @@ type real struct {
 	store     *store.DB
 	archive   *archive.Archive
 	ring      *keys.Ring
+	master    *keys.Master
 	policies  *memoryPolicies
 	verifier  *verifier.Verifier
 
@@ -70,9 +71,9 @@ func newReal(tb testing.TB) *real {
 	r.store, err = store.OpenSQLite(ctx, filepath.Join(dir, "db"))
 	r.must(err)
 	tb.Cleanup(func() { _ = r.store.Close() })
-	master, err := keys.OpenMaster(filepath.Join(dir, "master.key"))
+	r.master, err = keys.OpenMaster(filepath.Join(dir, "master.key"))
 	r.must(err)
-	r.ring, err = keys.Open(ctx, keys.Config{Objects: r.store.Objects(), Master: master, Clock: clock.System{}})
+	r.ring, err = keys.Open(ctx, keys.Config{Objects: r.store.Objects(), Master: r.master, Clock: clock.System{}})
 	r.must(err)
 	_, err = r.ring.Create(ctx, keys.Spec{Name: "release"})
 	r.must(err)

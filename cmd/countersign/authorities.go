@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -9,7 +10,7 @@ import (
 )
 
 func (a *app) authoritiesCommand() *cobra.Command {
-	cmd := group("authorities", "Show and rotate the service's own authorities: log, ca, ct, tsa")
+	cmd := group("authorities", "Show, rotate and revoke the service's own authorities: log, ca, ct, tsa")
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List authorities, retired ones too, with their windows",
@@ -29,7 +30,7 @@ func (a *app) authoritiesCommand() *cobra.Command {
 	cmd.AddCommand(list, oneCommand(a, "rotate", "Make a new key for ca, ct or tsa; the one before stays trusted with its end",
 		func(ctx context.Context, c *api.Client, name string) (api.AuthorityList, error) {
 			return c.RotateAuthority(ctx, name)
-		}, a.authorityTable), a.requestAuthorityCommand(), a.importAuthorityCommand())
+		}, a.authorityTable), a.revokeAuthorityCommand(), a.requestAuthorityCommand(), a.importAuthorityCommand())
 	return cmd
 }
 
@@ -80,10 +81,45 @@ func (a *app) importAuthorityCommand() *cobra.Command {
 	return cmd
 }
 
+func (a *app) revokeAuthorityCommand() *cobra.Command {
+	var request api.AuthorityRevocation
+	var since string
+	cmd := &cobra.Command{
+		Use:   "revoke ca|ct|tsa",
+		Short: "Stop believing an authority's key; a new one takes over",
+		Long: "Without --compromised-at nothing that the key vouched for is believed any more;\n" +
+			"with it, what it vouched for before that time still is. Whoever holds a timestamp\n" +
+			"key can set the clock back: give the time only when you know that nobody did.",
+		Args: exactArgs("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			if since != "" {
+				at, err := time.Parse(time.RFC3339, since)
+				if err != nil {
+					return usagef("--compromised-at: want a time like 2026-01-31T12:00:00Z")
+				}
+				request.CompromisedAt = &at
+			}
+			list, err := client.RevokeAuthority(cmd.Context(), args[0], request)
+			if err != nil {
+				return err
+			}
+			return a.print(list, func() string { return a.authorityTable(list) })
+		},
+	}
+	cmd.Flags().StringVar(&request.Reason, "reason", "", "why, for the record")
+	cmd.Flags().StringVar(&since, "compromised-at", "", "since when it is not believed (RFC 3339)")
+	cmd.Flags().StringVar(&request.ID, "id", "", "which key, from `authorities list`; the one in use when absent")
+	return cmd
+}
+
 func (a *app) authorityTable(l api.AuthorityList) string {
 	rows := make([][]string, 0, len(l.Items))
 	for _, item := range l.Items {
-		rows = append(rows, []string{item.Name, item.Subject, moment(&item.Start), moment(item.End)})
+		rows = append(rows, []string{item.Name, item.ID, item.Subject, moment(&item.Start), moment(item.End), moment(item.RevokedAt)})
 	}
-	return a.grid([]string{"NAME", "SUBJECT", "START", "END"}, rows)
+	return a.grid([]string{"NAME", "ID", "SUBJECT", "START", "END", "REVOKED"}, rows)
 }

@@ -9,9 +9,21 @@ import (
 // Authority is one of the service's own authorities, in use or retired.
 type Authority struct {
 	Name    string     `json:"name" doc:"log, ca, ct or tsa."`
+	ID      string     `json:"id" doc:"Of its key: the serial number of its certificate or the log's id, hexadecimal."`
 	Subject string     `json:"subject" doc:"Whom its certificate names, or the log's origin."`
 	Start   time.Time  `json:"start"`
 	End     *time.Time `json:"end,omitempty" nullable:"false" doc:"Until when it is believed; absent for the one in use."`
+
+	RevokedAt     *time.Time `json:"revokedAt,omitempty" nullable:"false"`
+	CompromisedAt *time.Time `json:"compromisedAt,omitempty" nullable:"false" doc:"Until when it is believed although revoked; a revoked one without it is not believed at all."`
+	RevokedReason string     `json:"revokedReason,omitempty"`
+}
+
+// AuthorityRevocation is the body of POST /v1/authorities/{name}/revoke.
+type AuthorityRevocation struct {
+	Reason        string     `json:"reason" minLength:"1" maxLength:"1024"`
+	CompromisedAt *time.Time `json:"compromisedAt,omitempty" nullable:"false" doc:"Since when it is not believed; without it nothing it vouched for is."`
+	ID            string     `json:"id,omitempty" maxLength:"128" doc:"Which key, by its id; the one in use when absent. With it, repeating the call changes nothing."`
 }
 
 // AuthorityList is the answer of GET /v1/authorities.
@@ -50,5 +62,11 @@ func (c *Client) Authorities(ctx context.Context) (l AuthorityList, err error) {
 // RotateAuthority makes a new key for ca, ct or tsa.
 func (c *Client) RotateAuthority(ctx context.Context, name string) (l AuthorityList, err error) {
 	_, _, err = c.do(ctx, call{method: http.MethodPost, path: "v1/authorities/" + seg(name) + "/rotate", out: &l})
+	return l, err
+}
+
+// RevokeAuthority stops believing a key of ca, ct or tsa.
+func (c *Client) RevokeAuthority(ctx context.Context, name string, r AuthorityRevocation) (l AuthorityList, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodPost, path: "v1/authorities/" + seg(name) + "/revoke", body: r, out: &l})
 	return l, err
 }
