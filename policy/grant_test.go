@@ -225,3 +225,47 @@ func TestSubjectPatterns(t *testing.T) {
 		}
 	}
 }
+
+// E4: no second spelling of a path is covered by a pattern of another, in
+// repositories, subjects, claims and predicate types; `[`, `!` and `^` are
+// letters of subjects and refused in repositories.
+func TestE4Grants(t *testing.T) {
+	permits := func(grant, repository, subject, owner string) bool {
+		id := identity.Identity{
+			Issuer: "https://token.actions.githubusercontent.com", Subject: subject,
+			Claims: map[string]string{"repository_owner": owner}, Roles: []identity.Role{identity.Signer},
+		}
+		return policy.Permit([]policy.Grant{mustGrant(t, "ci", grant)}, id,
+			policy.Ask{Action: policy.ActionSign, Repository: repository, Key: "release"}).Allowed
+	}
+	const repository, subject = "registry.example.com/acme/app", "repo:acme/app:ref:refs/heads/main"
+	if !permits(ciGrant, repository, subject, "acme") {
+		t.Fatal("the control is refused")
+	}
+	for _, other := range []string{
+		"registry.example.com/acme/../other", "registry.example.com/acme/x/../../other", "registry.example.com/acme//app",
+		"registry.example.com/acme/%2e%2e/other", "registry.example.com/acme/app.", "registry.example.com/acme/App", "registry.example.com/acme/./app",
+	} {
+		if permits(ciGrant, other, subject, "acme") {
+			t.Errorf("repository %s", other)
+		}
+	}
+	wide := strings.Replace(ciGrant, `"repo:acme/*:ref:refs/heads/main"`, `"https://h.example/acme/**"`, 1)
+	if !permits(wide, repository, "https://h.example/acme/app/x", "acme") {
+		t.Error("the control of subjects is refused")
+	}
+	for _, other := range []string{"https://h.example/acme/../other", "https://h.example/acme/%2E%2e/other", "https://h.example/acme/."} {
+		if permits(wide, repository, other, "acme") {
+			t.Errorf("subject %s", other)
+		}
+	}
+	literal := strings.Replace(ciGrant, "repository_owner: acme", `repository_owner: "[!a]*"`, 1)
+	if permits(literal, repository, subject, "b") || permits(literal, repository, subject, "!") || !permits(literal, repository, subject, "[!a]x") {
+		t.Error("[!a] is not taken literally")
+	}
+	for _, bad := range []string{"registry.example.com/[!a]*", "registry.example.com/[^a]", "registry.example.com/acme/../**", "registry.example.com/Acme/**", "registry.example.com/!acme/**"} {
+		if _, err := policy.ParseGrant([]byte(strings.Replace(ciGrant, "registry.example.com/acme/**", bad, 1))); !errors.Is(err, policy.ErrGrant) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}

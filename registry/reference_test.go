@@ -93,3 +93,35 @@ func FuzzParseReference(f *testing.F) {
 		}
 	})
 }
+
+// E4: a second spelling of a path is no reference, so that no rule, grant or
+// policy ever sees it; a rule's patterns cannot name one either.
+func TestE4Traversal(t *testing.T) {
+	if ref, err := registry.ParseReference("registry.example.com/team/app:1"); err != nil || ref.Name() != "registry.example.com/team/app" {
+		t.Fatalf("the control: %+v, %v", ref, err)
+	}
+	for _, path := range []string{
+		"team/../other", "team/./app", "../app", "team/..", "team//app", "/team/app", "team/app/", "team/%2e%2e/other", "team/app.",
+		"team/.app", "team/App", "team/app%2fx", `team\..\elsewhere`, "team/[a]", "team/!app", "team/^app", "team/app..x",
+	} {
+		for _, s := range []string{"registry.example.com/" + path, "registry.example.com/" + path + ":1", "registry.example.com/" + path + "@sha256:" + strings.Repeat("0", 64)} {
+			if ref, err := registry.ParseReference(s); !errors.Is(err, registry.ErrReference) {
+				t.Errorf("%s: %+v, %v", s, ref, err)
+			}
+		}
+	}
+	rule, err := registry.ParseRule("registry.example.com", []byte(`{"repositories":["team/**"]}`))
+	if err != nil || !rule.Allows("team/app") {
+		t.Fatalf("the control: %v", err)
+	}
+	for _, path := range []string{"team/../other", "team//app", "team/%2e%2e/other", "team/App", "other/app", "team"} {
+		if rule.Allows(path) {
+			t.Errorf("the rule allows %s", path)
+		}
+	}
+	for _, pattern := range []string{"[!a]*", "[^a]/**", "!team/**", "team/../**", "Team/**", "team/%2e%2e"} {
+		if _, err := registry.ParseRule("registry.example.com", []byte(`{"repositories":["`+pattern+`"]}`)); !errors.Is(err, registry.ErrRule) {
+			t.Errorf("pattern %s: %v", pattern, err)
+		}
+	}
+}

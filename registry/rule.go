@@ -111,7 +111,7 @@ func (r Rule) Redacted() Rule {
 // Allows reports whether the rule covers the repository path.
 func (r Rule) Allows(repository string) bool {
 	return slices.ContainsFunc(r.Repositories, func(pattern string) bool {
-		p, err := glob.Compile(pattern)
+		p, err := glob.CompileRepository(pattern)
 		return err == nil && p.Match(repository)
 	})
 }
@@ -134,7 +134,7 @@ func (r Rule) validate() error {
 		return ruleError("repositories", fmt.Sprintf("must have 1 to %d patterns", limits.RegistryPatterns))
 	}
 	for i, pattern := range r.Repositories {
-		if _, err := glob.Compile(pattern); err != nil {
+		if _, err := glob.CompileRepository(pattern); err != nil {
 			return fmt.Errorf("%w: repositories/%d: %w", ErrRule, i, err)
 		}
 	}

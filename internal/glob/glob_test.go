@@ -2,6 +2,7 @@ package glob_test
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -100,6 +101,60 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
+// E4: no pattern reaches another place by a second spelling of the path, and the
+// signs that mean negation in one language and nothing in another have one
+// meaning: they stand for themselves, and are refused where nothing has them.
+func TestE4Traversal(t *testing.T) {
+	for _, tt := range []struct {
+		compile func(string) (glob.Pattern, error)
+		pattern string
+		yes, no []string
+	}{
+		{glob.CompileImage, "r.example/team/**", []string{"r.example/team/x", "r.example/team/a.b_c-d/x"}, []string{
+			"r.example/team/../other", "r.example/team/x/../../other", "r.example/team/./x", "r.example/team//x", "r.example/team/",
+			"r.example/team/%2e%2e/other", "r.example/team/x.", "r.example/team/.x", "r.example/team/X", "r.example/team/x%2fy", `r.example/team/..\elsewhere`,
+		}},
+		{glob.CompileImage, "r.example/*", []string{"r.example/x"}, []string{"r.example/..", "r.example/.", "r.example/", "r.example/%2E%2E"}},
+		{glob.CompileRepository, "team/**", []string{"team/x"}, []string{"team/..", "team/../other", "team//x", "team/X", ""}},
+		{glob.CompileRepository, "**", []string{"x", "team/x"}, []string{"..", "../x", "x/..", ""}},
+		{glob.Compile, "team/**", []string{"team/x", "team/a..b", "team/X//y"}, []string{
+			"team/../other", "team/x/%2e%2E/%2e./other", "team/.",
+		}},
+		{glob.Compile, "repo:acme/*", []string{"repo:acme/app"}, []string{"repo:acme/..", "repo:acme/.%2E"}},
+		{glob.Compile, "a/../b", []string{"a/../b"}, []string{"b", "a/b", "a/x/b"}},
+		{glob.Compile, "[!a]", []string{"[!a]"}, []string{"b", "a", "!", "^"}},
+		{glob.Compile, "[^a]*", []string{"[^a]", "[^a]x"}, []string{"b", "^", "!", "ba"}},
+		{glob.Compile, "!main", []string{"!main"}, []string{"main", "other"}},
+	} {
+		p, err := tt.compile(tt.pattern)
+		if err != nil {
+			t.Errorf("%s: %v", tt.pattern, err)
+			continue
+		}
+		for _, s := range tt.yes {
+			if !p.Match(s) {
+				t.Errorf("%s does not match %q", tt.pattern, s)
+			}
+		}
+		for _, s := range tt.no {
+			if p.Match(s) {
+				t.Errorf("%s matches %q", tt.pattern, s)
+			}
+		}
+	}
+	for _, repository := range []string{"[!a]", "[^a]*", "!team/**", "team/../other", "team/./x", "..", "Team/*", "team/%2e%2e", "{a,b}/*", "a?", `a\*`, "..*/[a-z]"} {
+		if p, err := glob.CompileRepository(repository); !errors.Is(err, glob.ErrPattern) || p.Match(repository) {
+			t.Errorf("repository %q: %v", repository, err)
+		}
+		if p, err := glob.CompileImage("r.example/" + repository); !errors.Is(err, glob.ErrPattern) || p.Match("r.example/"+repository) {
+			t.Errorf("image %q: %v", repository, err)
+		}
+	}
+	if p, err := glob.CompileImage("[::1]:5000/team/*"); err != nil || !p.Match("[::1]:5000/team/app") {
+		t.Errorf("the brackets of an address are its own: %v", err)
+	}
+}
+
 // H11: the match is linear in space and at worst quadratic in time; patterns
 // that send a backtracking matcher away for years end at once.
 func TestH11NoBacktrackingExplosion(t *testing.T) {
@@ -145,6 +200,8 @@ func slowSegment(pattern, s string) bool {
 	return s != "" && pattern[0] == s[0] && slowSegment(pattern[1:], s[1:])
 }
 
+var elsewhere = regexp.MustCompile(`(?i)(^|/)(\.|%2e){1,2}(/|$)`)
+
 // FuzzMatch compares the matcher with the definition.
 func FuzzMatch(f *testing.F) {
 	for _, seed := range [][2]string{
@@ -157,6 +214,9 @@ func FuzzMatch(f *testing.F) {
 		{"*", ""},
 		{"**/a", "a/a/a"},
 		{"a*/**", "a//"},
+		{"team/**", "team/../other"},
+		{"team/../other", "team/../other"},
+		{"team/*", "team/%2E."},
 	} {
 		f.Add(seed[0], seed[1])
 	}
@@ -169,6 +229,9 @@ func FuzzMatch(f *testing.F) {
 			return
 		}
 		want := slow(strings.Split(pattern, "/"), strings.Split(s, "/"))
+		if elsewhere.MatchString(s) {
+			want = pattern == s
+		}
 		if got := p.Match(s); got != want {
 			t.Errorf("%q on %q: %t, by definition %t", pattern, s, got, want)
 		}
