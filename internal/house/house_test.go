@@ -78,7 +78,6 @@ var confined = map[string][]string{
 	"github.com/hashicorp/vault":                           {"keys/kms"},
 	"github.com/ThalesGroup/crypto11":                      {"keys/pkcs11"},
 	"github.com/miekg/pkcs11":                              {"keys/pkcs11"},
-	"github.com/go-jose/go-jose":                           {"identity/oidc", "internal/testissuer"},
 	"github.com/theupdateframework/go-tuf":                 {"trust/tuf"},
 	"github.com/in-toto/in-toto-golang":                    {"attest/layout"},
 	"github.com/spf13/cobra":                               {"cmd/countersign"},
