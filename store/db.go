@@ -49,8 +49,11 @@ func (d *DB) Decisions() Decisions { return decisions{d} }
 // Chain is the audit chain.
 func (d *DB) Chain() Chain { return chain{d} }
 
-// Leaves is the log's index.
-func (d *DB) Leaves() Leaves { return leaves{d} }
+// Leaves is the index of the log's first shard.
+func (d *DB) Leaves() Leaves { return d.ShardLeaves(1) }
+
+// ShardLeaves is the index of one shard of the log; shards count from 1.
+func (d *DB) ShardLeaves(shard int) Leaves { return leaves{d, shard} }
 
 // Uses is what was used once.
 func (d *DB) Uses() Uses { return uses{d} }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/pressly/goose/v3"
+
 	"github.com/countersign/countersign/store"
 )
 
@@ -88,6 +90,40 @@ func TestSQLiteNewerSchema(t *testing.T) {
 	if db, err := store.OpenSQLite(context.Background(), path); err == nil {
 		_ = db.Close()
 		t.Fatal("a newer schema was accepted")
+	}
+}
+
+// TestSQLiteOlderLeaves: the index of a log that was written before there were
+// shards is the first shard's.
+func TestSQLiteOlderLeaves(t *testing.T) {
+	ctx, path := t.Context(), filepath.Join(t.TempDir(), "a.db")
+	old := second(t, path)
+	migrations, err := goose.NewProvider(goose.DialectSQLite3, old, os.DirFS("migrations/sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := migrations.UpTo(ctx, 2); err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		"INSERT INTO leaves (position, hash) VALUES (0, X'aa'), (1, X'bb')",
+		"UPDATE counters SET value = 2 WHERE name = 'leaves'",
+	} {
+		if _, err := old.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leaves := openSQLite(t, path).Leaves()
+	if err := leaves.Record(ctx, 2, [][]byte{{0xcc}}); err != nil {
+		t.Fatal(err)
+	}
+	for want, hash := range []byte{0xaa, 0xbb, 0xcc} {
+		if at, found, err := leaves.Find(ctx, []byte{hash}); err != nil || !found || at != uint64(want) {
+			t.Errorf("leaf %x at %d, %v, %v; want %d", hash, at, found, err, want)
+		}
+	}
+	if size, err := leaves.Size(ctx); err != nil || size != 3 {
+		t.Errorf("%d leaves, %v; want 3", size, err)
 	}
 }
 

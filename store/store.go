@@ -255,8 +255,9 @@ type Chain interface {
 	ReadBack(ctx context.Context, before int64, limit int) ([]Link, error)
 }
 
-// Leaves is the log's index from leaf hash to position. It is a cache of the
-// log: rebuilt from it, never the other way round.
+// Leaves is the index from leaf hash to position of one shard of the log. It is
+// a cache of the log: rebuilt from it, never the other way round. Shards know
+// nothing of each other: the same leaf may be recorded in several.
 type Leaves interface {
 	// Find returns the lowest position of a leaf hash.
 	Find(ctx context.Context, leafHash []byte) (index uint64, found bool, err error)

@@ -173,3 +173,30 @@ func leafMany(t *testing.T, db *store.DB) {
 	wantEqual(t, must[uint64](t)(l.Size(ctx)), uint64(9000))
 	wantLeaf(t, l, 8999, 8999)
 }
+
+// leafShards: shards have positions and counts of their own, also when they
+// begin together.
+func leafShards(t *testing.T, db *store.DB) {
+	ctx := context.Background()
+	first, second := db.Leaves(), db.ShardLeaves(2)
+	wantEqual(t, must[uint64](t)(second.Size(ctx)), uint64(0))
+	noError(t, first.Record(ctx, 0, leafHashes(0, 4)))
+	wantEqual(t, must[uint64](t)(second.Size(ctx)), uint64(0))
+	if _, found, err := second.Find(ctx, leafHash(1)); found || err != nil {
+		t.Fatalf("Find of another shard's leaf = %v, %v", found, err)
+	}
+	for _, err := range together(8, func(i int) error {
+		return second.Record(ctx, uint64(i), leafHashes(7-i, 8-i))
+	}) {
+		noError(t, err)
+	}
+	wantEqual(t, must[uint64](t)(second.Size(ctx)), uint64(8))
+	wantLeaf(t, second, 1, 6)
+	wantLeaf(t, db.ShardLeaves(1), 1, 1)
+	wantEqual(t, must[uint64](t)(first.Size(ctx)), uint64(4))
+	noError(t, db.ShardLeaves(3).Record(ctx, 0, nil))
+	wantEqual(t, must[uint64](t)(db.ShardLeaves(3).Size(ctx)), uint64(0))
+	if err := db.ShardLeaves(0).Record(ctx, 0, leafHashes(0, 1)); err == nil {
+		t.Fatal("a shard below 1 was taken")
+	}
+}

@@ -44,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		"leaves":                   leafLaws,
 		"leaves/gaps":              leafGaps,
 		"leaves/many":              leafMany,
+		"leaves/shards":            leafShards,
 		"uses":                     useLaws,
 		"uses/one winner":          useOneWinner,
 		"text":                     oddText,
