@@ -133,7 +133,11 @@ func (s *Signer) commit(ctx context.Context, w *work) error {
 	}
 	w.begin(StepBundle)
 	for i := range w.doc.Targets {
-		if err := s.assemble(w, &w.doc.Targets[i], entries[i]); err != nil {
+		err := s.assemble(ctx, w, &w.doc.Targets[i], entries[i])
+		switch {
+		case errors.Is(err, ErrLog):
+			return err
+		case err != nil:
 			return fmt.Errorf("%w: assembling: %w", ErrInternal, err)
 		}
 	}
@@ -156,14 +160,14 @@ func (w *work) eachTarget(ctx context.Context, do func(context.Context, int, *ta
 	return group.Wait()
 }
 
-func (s *Signer) assemble(w *work, t *target, entry *rekorpb.TransparencyLogEntry) (err error) {
+func (s *Signer) assemble(ctx context.Context, w *work, t *target, entry *rekorpb.TransparencyLogEntry) (err error) {
 	if t.Entry, err = tlog.MarshalEntry(entry); err != nil {
 		return err
 	}
 	t.LogID, t.LogIndex = hex.EncodeToString(entry.GetLogId().GetKeyId()), entry.GetLogIndex()
 	switch {
 	case t.Format == FormatLegacy:
-		t.Annotations, err = s.legacyAnnotations(&w.doc, t, entry)
+		t.Annotations, err = s.legacyAnnotations(ctx, &w.doc, t, entry)
 		if err == nil && w.attests() {
 			w.forAttestation(t.Annotations)
 		}
@@ -189,16 +193,15 @@ type promisePayload struct {
 	LogID          string `json:"logID"`
 }
 
-// legacyAnnotations mints the signed entry timestamp: the log's key promises
-// over an entry whose inclusion was proven a moment ago.
-func (s *Signer) legacyAnnotations(d *document, t *target, entry *rekorpb.TransparencyLogEntry) (map[string]string, error) {
-	now := s.cfg.Clock.Now()
-	set, err := tlog.SignSET(s.cfg.LogSigner, t.LogBody, now, entry.GetLogIndex())
+// legacyAnnotations carries the log's promise over an entry whose inclusion was
+// proven a moment ago.
+func (s *Signer) legacyAnnotations(ctx context.Context, d *document, t *target, entry *rekorpb.TransparencyLogEntry) (map[string]string, error) {
+	at, set, err := s.cfg.Log.Promise(ctx, entry)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrLog, err)
 	}
 	bundle, err := json.Marshal(promise{SignedEntryTimestamp: set, Payload: promisePayload{
-		Body: t.LogBody, IntegratedTime: now.Unix(),
+		Body: t.LogBody, IntegratedTime: at.Unix(),
 		LogIndex: entry.GetLogIndex(), LogID: hex.EncodeToString(entry.GetLogId().GetKeyId()),
 	}})
 	if err != nil {

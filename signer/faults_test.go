@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 
@@ -199,6 +200,14 @@ func (l faultyLog) Append(ctx context.Context, body []byte) (*rekorpb.Transparen
 		l.in.mu.Unlock()
 		return l.Log.Append(ctx, body)
 	})
+}
+
+func (l faultyLog) Promise(ctx context.Context, entry *rekorpb.TransparencyLogEntry) (at time.Time, set []byte, err error) {
+	err = l.in.error(ctx, "promise", func() error {
+		at, set, err = l.Log.Promise(ctx, entry)
+		return err
+	})
+	return at, set, err
 }
 
 type faultyStamper struct {

@@ -234,7 +234,7 @@ func (w *world) grant(t testing.TB, doc string) policy.Grant {
 // config is the configuration of a signer over real parts.
 func (s *site) config() signer.Config {
 	return signer.Config{
-		Registry: s.client, Rules: s.rules, Keys: s.ring, Log: s.log, Timestamper: s.tsa, LogSigner: s.logKey,
+		Registry: s.client, Rules: s.rules, Keys: s.ring, Log: s.log, Timestamper: s.tsa,
 		Archive: s.archive, Operations: s.db.Operations(), Journal: s.journal,
 		Grants:  func(context.Context) ([]policy.Grant, error) { return s.grants, nil },
 		Checker: signer.CheckFunc(s.checkFresh), Clock: clock.System{}, NewID: newID,

@@ -62,10 +62,12 @@ type Certificates interface {
 
 // Log is the transparency log. Append returns only when a published checkpoint
 // covers the entry and its inclusion proof was verified, and answers a body
-// that is in the log already with its first position. It is
-// *sequencer.Sequencer.
+// that is in the log already with its first position. Promise is the signed
+// entry timestamp of such an entry, by the key of the log that the entry names,
+// and the time that it promises. It is *sequencer.Log.
 type Log interface {
 	Append(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEntry, error)
+	Promise(ctx context.Context, entry *rekorpb.TransparencyLogEntry) (at time.Time, set []byte, err error)
 }
 
 // Timestamper answers a DER TimeStampResp over message.
@@ -127,12 +129,9 @@ type Config struct {
 	Certificates Certificates
 	Log          Log
 	Timestamper  Timestamper
-	// LogSigner is the log's own key. It signs the promise (SET) of legacy
-	// signatures and nothing else.
-	LogSigner  crypto.Signer
-	Archive    Archive
-	Operations store.Operations
-	Journal    Journal
+	Archive      Archive
+	Operations   store.Operations
+	Journal      Journal
 	// ProvenanceRules are the operator's for an issuer's provenance; without it
 	// there are none.
 	ProvenanceRules func(ctx context.Context, issuer string) (provenance.Rules, error)
@@ -191,7 +190,7 @@ func New(cfg Config) (*Signer, error) {
 func (c *Config) complete() error {
 	for _, missing := range []bool{
 		c.Registry == nil, c.Rules == nil, c.Keys == nil, c.Log == nil, c.Timestamper == nil,
-		c.LogSigner == nil, c.Archive == nil, c.Operations == nil, c.Journal == nil,
+		c.Archive == nil, c.Operations == nil, c.Journal == nil,
 		c.Grants == nil, c.Checker == nil, c.Clock == nil, c.NewID == nil, c.Logger == nil,
 	} {
 		if missing {

@@ -42,12 +42,9 @@ type call struct {
 // logged; appending the same body again is always safe and gives the same
 // index. Other errors: tlog.ErrBody for a body that is no canonical
 // hashedrekord, ErrTooLarge, ErrPushback when too many wait (nothing was done),
-// ErrClosed, ErrStopped.
+// ErrClosed, ErrStopped, ErrFrozen.
 func (s *Sequencer) Append(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEntry, error) {
-	if len(body) > limits.LogEntry {
-		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(body), limits.LogEntry)
-	}
-	kind, err := tlog.ParseBody(body)
+	kind, err := parse(body)
 	if err != nil {
 		return nil, err
 	}
@@ -55,6 +52,18 @@ func (s *Sequencer) Append(ctx context.Context, body []byte) (*rekorpb.Transpare
 	if err != nil {
 		return nil, err
 	}
+	return c.wait(ctx)
+}
+
+func parse(body []byte) (tlog.Body, error) {
+	if len(body) > limits.LogEntry {
+		return tlog.Body{}, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(body), limits.LogEntry)
+	}
+	return tlog.ParseBody(body)
+}
+
+// wait is the outcome of a call, or the caller's own end.
+func (c *call) wait(ctx context.Context) (*rekorpb.TransparencyLogEntry, error) {
 	select {
 	case <-c.done:
 	case <-ctx.Done():
@@ -91,6 +100,8 @@ func (s *Sequencer) join(body []byte, kind tlog.Body) (*call, error) {
 // usable is nil while appends are accepted. The caller holds s.mu.
 func (s *Sequencer) usable() error {
 	switch {
+	case s.sealed:
+		return ErrFrozen
 	case s.fault != nil:
 		return fmt.Errorf("%w: %w", ErrStopped, s.fault)
 	case s.closed:

@@ -33,6 +33,8 @@ var (
 	ErrNotFound = errors.New("not in the log")
 	// ErrClosed: Close was called.
 	ErrClosed = errors.New("log is closed")
+	// ErrFrozen: the shard takes no entries any more.
+	ErrFrozen = errors.New("log shard is frozen")
 	// ErrStopped: the log found itself corrupt while running and accepts
 	// nothing more; the cause is wrapped.
 	ErrStopped = errors.New("log has stopped")
@@ -62,7 +64,10 @@ type Config struct {
 	// 500 ms; 0 means limits.CheckpointInterval. An append on an idle log does
 	// not wait for it.
 	CheckpointInterval time.Duration
-	// Clock tells how long appends have waited, for Ready.
+	// Start is when the key came into use; Shards tells it.
+	Start time.Time
+	// Clock tells how long appends have waited, for Ready, and when entries were
+	// promised.
 	Clock clock.Clock
 	// Logger takes what an operator must know. Nil discards it.
 	Logger *slog.Logger

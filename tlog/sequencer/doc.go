@@ -36,6 +36,19 @@
 // made and checked from the tiles on disk before each signature, so a tree that
 // was changed underneath stops the log instead of forking it.
 //
+// # Shards
+//
+// A [Log] goes on under a new key in a new shard: a directory, a key and a leaf
+// index of its own, the same origin. The shard before is frozen: the mark
+// .state/frozen names its last checkpoint, and from then on nothing is signed
+// for it but promises about its entries. A crash
+//   - before the mark leaves an ordinary shard: OpenLog freezes all but the
+//     last one;
+//   - after it leaves a frozen one, which takes no entry from anybody.
+//
+// A log whose last shard is frozen is refused: the next one is missing, and
+// starting it again with another key would log retries twice.
+//
 // Network file systems are not supported: the writes rely on atomic rename and
 // on fsync of directories.
 package sequencer

@@ -50,6 +50,11 @@ type Sequencer struct {
 	calls    sync.WaitGroup
 	followed chan struct{}
 
+	// halting is held while the writing side is ended, by Freeze or Close; it
+	// owns halted.
+	halting sync.Mutex
+	halted  bool
+
 	mu       sync.Mutex
 	inflight map[leafKey]*call
 	view     *view
@@ -57,6 +62,12 @@ type Sequencer struct {
 	changed chan struct{}
 	fault   error
 	closed  bool
+	// sealed: nothing new is taken; what is under way is finished. endedAt is
+	// the last moment that a promise may name, and frozen says that the mark of
+	// it is on disk.
+	sealed  bool
+	endedAt time.Time
+	frozen  bool
 }
 
 // Open opens the log in cfg.Dir, or makes it, and returns when everything that
@@ -64,7 +75,8 @@ type Sequencer struct {
 //
 // It refuses with ErrLocked, ErrRollback, ErrCorrupt or tlog.ErrCheckpoint
 // rather than touch a log that is in use, older than its record, damaged, or
-// of another key or origin.
+// of another key or origin. A frozen one is opened for reading; damage that is
+// found in it does not keep it from being read where it is whole, see Fault.
 func Open(ctx context.Context, cfg Config) (*Sequencer, error) {
 	cfg, err := cfg.validated()
 	if err != nil {
@@ -80,10 +92,21 @@ func Open(ctx context.Context, cfg Config) (*Sequencer, error) {
 	if err := s.acquire(); err != nil {
 		return nil, err
 	}
-	if err := s.start(ctx); err != nil {
+	if err := s.begin(ctx); err != nil {
 		return nil, errors.Join(err, s.lock.Close())
 	}
 	return s, nil
+}
+
+func (s *Sequencer) begin(ctx context.Context) error {
+	m, frozen, err := s.readMark()
+	switch {
+	case err != nil:
+		return err
+	case frozen:
+		return s.openFrozen(ctx, m)
+	}
+	return s.start(ctx)
 }
 
 func (s *Sequencer) setKey() (err error) {
@@ -314,19 +337,30 @@ func (s *Sequencer) Close(ctx context.Context) error {
 }
 
 func (s *Sequencer) end(ctx context.Context) error {
+	s.halting.Lock()
+	defer s.halting.Unlock()
+	if s.halted {
+		return s.lock.Close()
+	}
 	err := s.drain(ctx)
 	// The driver's own shutdown waits for a checkpoint over all it appended;
 	// a stopped log publishes none.
 	if err == nil && s.running() {
 		err = s.shutdown(ctx)
 	}
-	s.guard.setOpen(false)
-	s.cancel()
-	<-s.followed
+	s.halt()
 	if err != nil {
 		err = fmt.Errorf("closing the log: %w", err)
 	}
 	return errors.Join(err, s.lock.Close())
+}
+
+// halt ends signing and the goroutines. The caller holds s.halting.
+func (s *Sequencer) halt() {
+	s.guard.setOpen(false)
+	s.cancel()
+	<-s.followed
+	s.halted = true
 }
 
 func (s *Sequencer) running() bool {

@@ -110,6 +110,11 @@ func (s *Sequencer) Entry(ctx context.Context, index uint64) (*rekorpb.Transpare
 	if index >= v.cp.Size {
 		return nil, ErrNotFound
 	}
+	entry, err := s.entry(v, index)
+	return entry, s.noted(err)
+}
+
+func (s *Sequencer) entry(v *view, index uint64) (*rekorpb.TransparencyLogEntry, error) {
 	raw, err := v.tree.read(entryTile(index, v.cp.Size))
 	if err != nil {
 		return nil, err
@@ -144,7 +149,7 @@ func (s *Sequencer) ReadTile(ctx context.Context, path string) ([]byte, error) {
 	// width may be left over from a batch that was never integrated.
 	raw, err := v.tree.read(covered)
 	if err != nil {
-		return nil, err
+		return nil, s.noted(err)
 	}
 	raw, err = cut(t, raw)
 	return bytes.Clone(raw), err
