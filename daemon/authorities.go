@@ -8,19 +8,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/server"
-	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/trust"
 )
 
 // The authorities' keys in the ring, and their purposes.
 const (
-	logKey          = "countersign-log"
-	logPurpose      = "log"
 	stampRootPrefix = "countersign-tsa-root-"
 	stampPrefix     = "countersign-tsa-"
 	caRootPrefix    = "countersign-ca-root-"
@@ -75,11 +71,19 @@ func (g generations) add(ctx context.Context) (crypto.Signer, error) {
 	if len(numbers) > 0 {
 		next = numbers[len(numbers)-1] + 1
 	}
-	_, err = g.ring.Ensure(ctx, keys.Spec{Name: g.name(next), Algorithm: keys.ECDSAP256, Purposes: []string{g.purpose}})
-	if err != nil {
-		return nil, fmt.Errorf("making key %s: %w", g.name(next), err)
+	if _, err := g.ensure(ctx, next); err != nil {
+		return nil, err
 	}
 	return g.ring.Signer(ctx, g.name(next))
+}
+
+// ensure makes the one of that number if there is none.
+func (g generations) ensure(ctx context.Context, n int) (keys.Key, error) {
+	key, err := g.ring.Ensure(ctx, keys.Spec{Name: g.name(n), Algorithm: keys.ECDSAP256, Purposes: []string{g.purpose}})
+	if err != nil {
+		return keys.Key{}, fmt.Errorf("making key %s: %w", g.name(n), err)
+	}
+	return key, nil
 }
 
 func (g generations) name(n int) string { return g.prefix + strconv.Itoa(n) }
@@ -117,6 +121,7 @@ func (d *Daemon) openAuthorities(ctx context.Context, s *services) error {
 	if err := d.openIssuer(ctx, s); err != nil {
 		return err
 	}
+	d.authorities = rotator{d, s}
 	return d.publishTrust(s)
 }
 
@@ -145,27 +150,6 @@ func (d *Daemon) openTimestamper(ctx context.Context, s *services) error {
 	return nil
 }
 
-func (d *Daemon) openLog(ctx context.Context, s *services) error {
-	key, err := d.ring.Ensure(ctx, keys.Spec{Name: logKey, Algorithm: keys.ECDSAP256, Purposes: []string{logPurpose}})
-	if err != nil {
-		return fmt.Errorf("making key %s: %w", logKey, err)
-	}
-	if s.logSigner, err = d.ring.Signer(ctx, logKey); err != nil {
-		return fmt.Errorf("opening key %s: %w", logKey, err)
-	}
-	// Promises of legacy signatures carry whole seconds: one of the log's first
-	// second must not lie before its start.
-	s.logStart = key.CreatedAt.Truncate(time.Second)
-	d.log, err = sequencer.Open(ctx, sequencer.Config{
-		Dir: d.path(logFolder), Origin: d.origin, Signer: s.logSigner, Leaves: d.local.Leaves(),
-		CheckpointInterval: d.cfg.CheckpointInterval, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
-	})
-	if err != nil {
-		return fmt.Errorf("opening the log: %w", err)
-	}
-	return nil
-}
-
 func (d *Daemon) openIssuer(ctx context.Context, s *services) error {
 	held, err := d.issuerKeys(ctx)
 	if err != nil {
@@ -187,9 +171,7 @@ func (d *Daemon) openIssuer(ctx context.Context, s *services) error {
 // trustRoot is the trusted root in force. It is read from the authorities each
 // time, so that what a new key vouches for is believed from its first use on.
 func (s *services) trustRoot() trust.Root {
-	root := trust.Root{Logs: []trust.Log{{
-		BaseURL: s.publicURL, Origin: s.origin, Public: s.logSigner.Public(), Start: s.logStart,
-	}}}
+	root := trust.Root{Logs: s.trustedLogs()}
 	stamps := s.publicURL + "/api/v1/timestamp"
 	for i, chain := range s.stamper.Chains() {
 		if !chain.Believed() {
@@ -241,9 +223,15 @@ type rotator struct {
 }
 
 // Rotate makes a new key for an authority and publishes it: "ca" signs
-// certificates, "ct" certificate timestamps, "tsa" timestamps. The one before
-// stays in the trusted root with its end. server.ErrAuthority names no other.
+// certificates, "ct" certificate timestamps, "tsa" timestamps, "log" the log,
+// which goes on in a new shard. The one before stays in the trusted root with
+// its end. server.ErrAuthority: there is no other.
 func (r rotator) Rotate(ctx context.Context, name string) error {
+	r.daemon.rotating.Lock()
+	defer r.daemon.rotating.Unlock()
+	if name == "log" {
+		return r.rotateLog(ctx)
+	}
 	if err := r.replace(ctx, name); err != nil {
 		return err
 	}
@@ -280,7 +268,7 @@ func (r rotator) replace(ctx context.Context, name string) error {
 			return s.issuer.Rotate(ctx, authority.IssuerKeys{CT: k})
 		}
 	default:
-		return fmt.Errorf("%w: want ca, ct or tsa", server.ErrAuthority)
+		return fmt.Errorf("%w: want log, ca, ct or tsa", server.ErrAuthority)
 	}
 	key, err := held.add(ctx)
 	if err != nil {

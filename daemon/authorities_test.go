@@ -141,7 +141,7 @@ func TestRotationSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	d := open(t, config(dir))
 	client := admin(t, d, dir)
-	for _, name := range []string{"ca", "ct", "tsa"} {
+	for _, name := range []string{"ca", "ct", "tsa", "log"} {
 		l, err := client.RotateAuthority(t.Context(), name)
 		must(t, err)
 		if subject, retired := current(t, l, name); subject == "" || retired != 1 {

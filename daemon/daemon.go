@@ -8,7 +8,8 @@
 //	master.key          the key that all private keys are sealed under (0600)
 //	countersign.db      the embedded database; with an external one, only the
 //	                    sealed keys and the log's index
-//	log/                the transparency log's tiles and checkpoint
+//	log/, log-2/ …      the transparency log's tiles and checkpoints, a folder
+//	                    for each shard
 //	admin.token         the first administrator's token (0600)
 //	tuf/                the TUF repository, as served under /tuf/
 //	trusted_root.json   what outsiders believe, for offline commands
@@ -89,11 +90,15 @@ type Daemon struct {
 	main    *store.DB // everything else; the same as local unless Database is set
 	ring    ownRing
 	tokens  *pkcs11.Backend
-	log     *sequencer.Sequencer
+	log     *sequencer.Log
 	signer  *signer.Signer
 	server  *server.Server
 	catalog *catalog.Catalog
 	tuf     *tuf.Repository
+
+	authorities rotator
+	// rotating admits one rotation of an authority at a time.
+	rotating sync.Mutex
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup

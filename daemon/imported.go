@@ -117,6 +117,8 @@ func (r rotator) Request(ctx context.Context) ([]byte, error) {
 // last) in the place of our own root. What was issued before stays trusted with
 // its end.
 func (r rotator) Import(ctx context.Context, document []byte) error {
+	r.daemon.rotating.Lock()
+	defer r.daemon.rotating.Unlock()
 	chain, err := parseChain(document)
 	if err != nil {
 		return err

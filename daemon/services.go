@@ -2,12 +2,10 @@ package daemon
 
 import (
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +20,7 @@ import (
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/server"
 	"github.com/countersign/countersign/signer"
+	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/verifier"
 )
 
@@ -29,15 +28,12 @@ import (
 const (
 	masterFile = "master.key"
 	rootFile   = "trusted_root.json"
-	logFolder  = "log"
 )
 
 // services are the parts that only wiring needs to name.
 type services struct {
 	publicURL  string
-	origin     string
-	logSigner  crypto.Signer
-	logStart   time.Time
+	log        *sequencer.Log
 	stamper    *authority.Timestamper
 	issuer     *authority.Issuer
 	journal    *audit.Journal
@@ -54,9 +50,9 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 // openServices builds everything above the stores, each from those before it,
 // and resumes what a crash interrupted before a request can come in.
 func (d *Daemon) openServices(ctx context.Context) error {
-	s := &services{publicURL: d.cfg.PublicURL, origin: d.origin}
+	s := &services{publicURL: d.cfg.PublicURL}
 	for _, step := range []func(context.Context, *services) error{
-		d.openKeys, d.openAuthorities, d.openRecords, d.openVerifier, d.openSigner, d.openTUF, d.openServer,
+		d.openKeys, d.openAuthorities, d.openRecords, d.openVerifier, d.openSigner, d.openTUF, d.finishLog, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {
 			return err
@@ -120,7 +116,7 @@ func (d *Daemon) openVerifier(_ context.Context, s *services) error {
 func (d *Daemon) openSigner(_ context.Context, s *services) error {
 	var err error
 	d.signer, err = signer.New(signer.Config{
-		Registry: s.registry, Rules: d.catalog, Keys: d.ring, Log: d.log, LogSigner: s.logSigner,
+		Registry: s.registry, Rules: d.catalog, Keys: d.ring, Log: d.log,
 		Timestamper: s.stamper, Certificates: s.issuer, Archive: s.archive, Operations: d.main.Operations(), Journal: s.journal,
 		ProvenanceRules: d.catalog.ProvenanceRules,
 		Grants:          d.catalog.Grants, Checker: signer.CheckFunc(s.checkFresh),
@@ -152,7 +148,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Tokens: s.tokens, Authenticator: s.tokens, IdentityTokens: s.identities, Registry: s.registry, Log: d.log,
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
-		Certificates: s.issuer, Authorities: rotator{d, s},
+		Certificates: s.issuer, Authorities: d.authorities,
 		Collectors: []prometheus.Collector{d.tuf},
 		Clock:      d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
@@ -165,6 +161,7 @@ func (d *Daemon) ready(ctx context.Context) map[string]error {
 	return map[string]error{
 		"database": errors.Join(d.local.Ping(ctx), d.main.Ping(ctx)),
 		"log":      d.log.Ready(ctx),
+		"shards":   frozenFaults(d.log),
 	}
 }
 

@@ -20,12 +20,16 @@ var (
 	ErrAuthority = errors.New("no such authority")
 	// ErrChain: a certificate chain that cannot be used to issue with.
 	ErrChain = errors.New("unusable certificate chain")
+	// ErrUnpublished: the next key of the log is made but not yet used, because
+	// people must sign the TUF targets that tell of it.
+	ErrUnpublished = errors.New("the new key is not published yet")
 )
 
 // Authorities replaces the keys of the service's own authorities.
 type Authorities interface {
-	// Rotate makes a new key for ca, ct or tsa and publishes it; the one before
-	// stays trusted with its end. Another name is ErrAuthority.
+	// Rotate makes a new key for log, ca, ct or tsa and publishes it; the one
+	// before stays trusted with its end. Another name is ErrAuthority. The log's
+	// is used only once it is published: ErrUnpublished says to repeat the call.
 	Rotate(ctx context.Context, name string) error
 	// Request makes a key and a PKCS #10 request (PEM) for an issuing
 	// certificate of somebody else's authority.
@@ -47,7 +51,7 @@ func (s *Server) authorityRoutes() {
 	}, s.listAuthorities)
 	register(s, huma.Operation{
 		OperationID: "rotateAuthority", Method: http.MethodPost, Path: "/v1/authorities/{name}/rotate", Tags: tags,
-		Summary: "Make a new key for ca, ct or tsa; the one before stays trusted with its end",
+		Summary: "Make a new key for log, ca, ct or tsa; the one before stays trusted with its end",
 	}, s.rotateAuthority)
 	register(s, huma.Operation{
 		OperationID: "requestAuthority", Method: http.MethodPost, Path: "/v1/authorities/ca/request", Tags: tags,
@@ -104,7 +108,7 @@ func wireAuthorities(root trust.Root) api.AuthorityList {
 		list.Items = append(list.Items, api.Authority{Name: name, ID: id, Subject: subject, Start: start, End: end})
 	}
 	for _, l := range root.Logs {
-		add("log", publicID(l.Public), l.Origin, l.Start, l.End)
+		add("log", publicID(l.Public), l.BaseURL, l.Start, l.End)
 	}
 	for _, a := range root.CertificateAuthorities {
 		add("ca", a.Chain[0].SerialNumber.Text(16), a.Chain[0].Subject.String(), a.Start, a.End)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -9,6 +10,11 @@ import (
 
 	"github.com/countersign/countersign/server/api"
 )
+
+// ErrDegraded marks what Config.Ready says of a part that is damaged and whose
+// damage does not keep the server from its work: it is told and the server is
+// ready all the same.
+var ErrDegraded = errors.New("a part is damaged")
 
 type healthOutput struct {
 	Status int
@@ -43,7 +49,11 @@ func (s *Server) ready(ctx context.Context, _ *struct{}) (*healthOutput, error) 
 	}
 	for name, err := range s.cfg.Ready(ctx) {
 		out.Body.Checks[name] = "ok"
-		if err != nil {
+		switch {
+		case errors.Is(err, ErrDegraded):
+			out.Body.Checks[name] = "damaged"
+			s.cfg.Logger.WarnContext(ctx, "damaged", "part", name, "cause", err)
+		case err != nil:
 			out.Status, out.Body.Status, out.Body.Checks[name] = http.StatusServiceUnavailable, "unavailable", "unavailable"
 			s.cfg.Logger.WarnContext(ctx, "not ready", "part", name, "cause", err)
 		}

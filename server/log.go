@@ -2,14 +2,17 @@ package server
 
 import (
 	"context"
+	"encoding/hex"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/gin-gonic/gin"
 
 	"github.com/countersign/countersign/tlog"
+	"github.com/countersign/countersign/tlog/sequencer"
 )
 
 // Cache rules of the log's read side: a checkpoint changes, a full tile never
@@ -20,8 +23,13 @@ const (
 	cacheForever = "public, max-age=31536000, immutable"
 )
 
+// shardsPath is where each shard is served under a name that it keeps: the
+// trusted root gives frozen ones this URL, and they are read as any tile log.
+const shardsPath = "/shards/:shard"
+
 type entryInput struct {
-	Index uint64 `path:"index" doc:"Position in the log, from 0."`
+	Index uint64 `path:"index" doc:"Position in its shard of the log, from 0."`
+	LogID string `query:"logId" pattern:"^[0-9a-f]{64}$" doc:"The shard, by the log id that answers name an entry with; the one that is written without it."`
 }
 
 func (s *Server) logRoutes() {
@@ -33,8 +41,14 @@ func (s *Server) logRoutes() {
 	s.engine.GET("/api/v2/checkpoint", s.checkpoint)
 	s.engine.GET("/api/v2/tile/*path", s.tile)
 	s.engine.POST("/api/v2/log/entries", s.addLogEntry)
+	s.engine.GET(shardsPath+"/api/v2/checkpoint", s.checkpoint)
+	s.engine.GET(shardsPath+"/api/v2/tile/*path", s.tile)
+	s.engine.POST(shardsPath+"/api/v2/log/entries", s.refuseLogEntry)
 	s.document(foreign{http.MethodGet, "/api/v2/checkpoint", "getCheckpoint", "Log", "The log's signed checkpoint", "", "text/plain", http.StatusOK})
 	s.document(foreign{http.MethodGet, "/api/v2/tile/{path}", "getTile", "Log", "A tile or entry bundle of the tlog-tiles layout: {L}/{N} or entries/{N}", "", "application/octet-stream", http.StatusOK})
+	s.document(foreign{http.MethodGet, "/shards/{shard}/api/v2/checkpoint", "getShardCheckpoint", "Log", "The signed checkpoint of a shard, by its number from 1", "", "text/plain", http.StatusOK})
+	s.document(foreign{http.MethodGet, "/shards/{shard}/api/v2/tile/{path}", "getShardTile", "Log", "A tile or entry bundle of a shard", "", "application/octet-stream", http.StatusOK})
+	s.document(foreign{http.MethodPost, "/shards/{shard}/api/v2/log/entries", "addShardLogEntry", "Log", "Refused: shards under their own URL are for reading", "application/json", "application/json", http.StatusCreated})
 	s.document(foreign{http.MethodPost, "/api/v2/log/entries", "addLogEntry", "Log", "Rekor v2: log a hashedrekord v0.0.2", "application/json", "application/json", http.StatusCreated})
 }
 
@@ -45,7 +59,19 @@ func anyObject(description string) *huma.Response {
 }
 
 func (s *Server) logEntry(ctx context.Context, in *entryInput) (*rawOutput, error) {
-	entry, err := s.cfg.Log.Entry(ctx, in.Index)
+	read := s.cfg.Log.Entry
+	if in.LogID != "" {
+		id, err := hex.DecodeString(in.LogID)
+		if err != nil {
+			return nil, sequencer.ErrNotFound
+		}
+		shard, err := s.cfg.Log.ShardOf(id)
+		if err != nil {
+			return nil, err
+		}
+		read = shard.Entry
+	}
+	entry, err := read(ctx, in.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -56,8 +82,30 @@ func (s *Server) logEntry(ctx context.Context, in *entryInput) (*rawOutput, erro
 	return &rawOutput{Status: http.StatusOK, ContentType: "application/json", Body: body}, nil
 }
 
+// logOf is the shard that a path names, or the log. A number has one spelling.
+func (s *Server) logOf(c *gin.Context) (logReader, error) {
+	text := c.Param("shard")
+	if text == "" {
+		return s.cfg.Log, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || strconv.Itoa(n) != text {
+		return nil, sequencer.ErrNotFound
+	}
+	shard, err := s.cfg.Log.Shard(n)
+	if err != nil {
+		return nil, err
+	}
+	return shard, nil
+}
+
 func (s *Server) checkpoint(c *gin.Context) {
-	note, err := s.cfg.Log.Checkpoint(c.Request.Context())
+	log, err := s.logOf(c)
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
+	note, err := log.Checkpoint(c.Request.Context())
 	if err != nil {
 		s.fail(c, err)
 		return
@@ -67,8 +115,13 @@ func (s *Server) checkpoint(c *gin.Context) {
 }
 
 func (s *Server) tile(c *gin.Context) {
+	log, err := s.logOf(c)
+	if err != nil {
+		s.fail(c, err)
+		return
+	}
 	path := "tile" + c.Param("path")
-	tile, err := s.cfg.Log.ReadTile(c.Request.Context(), path)
+	tile, err := log.ReadTile(c.Request.Context(), path)
 	if err != nil {
 		s.fail(c, err)
 		return
@@ -79,6 +132,17 @@ func (s *Server) tile(c *gin.Context) {
 	}
 	c.Header("Cache-Control", cache)
 	c.Data(http.StatusOK, "application/octet-stream", tile)
+}
+
+// refuseLogEntry answers 405 as Rekor v2 has it for a frozen log. What is
+// written goes to the log, which knows its older entries, and not to a shard.
+func (s *Server) refuseLogEntry(c *gin.Context) {
+	if _, err := s.logOf(c); err != nil {
+		s.fail(c, err)
+		return
+	}
+	c.Header("Allow", http.MethodGet)
+	s.fail(c, sequencer.ErrFrozen)
 }
 
 // addLogEntry is Rekor v2's POST: the answer stands when a published

@@ -297,6 +297,14 @@ func stateProblems() []row {
 			[]error{ErrAuthority, authority.ErrGeneration, signer.ErrNotFound, store.ErrNotFound, token.ErrNotFound, sequencer.ErrNotFound, tuf.ErrNotFound, tuf.ErrPath},
 		},
 		{
+			"log_frozen", http.StatusMethodNotAllowed, "Log shard frozen", "This shard of the log takes no more entries; write to the URL that the signing configuration names.", 0,
+			[]error{sequencer.ErrFrozen},
+		},
+		{
+			"trust_unpublished", http.StatusConflict, "Trust not published yet", "The new key is made and not used yet: the holders of the TUF targets must sign the trusted root that names it (countersign trust pending targets); then repeat the call.", 0,
+			[]error{ErrUnpublished},
+		},
+		{
 			"already_exists", http.StatusConflict, "Exists already", "There is an object of that name already.", 0,
 			[]error{store.ErrExists, keys.ErrExists, token.ErrExists},
 		},
@@ -372,7 +380,7 @@ func internalProblem() row {
 	return row{
 		"internal", http.StatusInternalServerError, "Internal error", "The server failed; give the operator the request id.", 0,
 		[]error{
-			errInternal, errPanic, signer.ErrInternal, keys.ErrMaster, catalog.ErrStored, archive.ErrItem, audit.ErrRecord, audit.ErrChain,
+			errInternal, errPanic, ErrDegraded, signer.ErrInternal, keys.ErrMaster, catalog.ErrStored, archive.ErrItem, audit.ErrRecord, audit.ErrChain,
 			tuf.ErrDamaged, tuf.ErrNotHeld, tuf.ErrRole, tuf.ErrKey, tuf.ErrThreshold, tuf.ErrDocument, tuf.ErrSignature, tuf.ErrDraft, tuf.ErrEmpty,
 			trust.ErrRoot, identity.ErrHolder, authority.ErrCertificate, authority.ErrRetired, sequencer.ErrConfig, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt,
 			attest.ErrStatement, attest.ErrAnnotations, attest.ErrBundle, attest.ErrEnvelope, attest.ErrSimpleSigning,

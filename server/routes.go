@@ -166,11 +166,13 @@ func publicRoles(cfg Config) map[route]access {
 		{http.MethodPost, "/api/v2/log/entries"}: {
 			roles: []identity.Role{identity.Signer}, anonymous: cfg.AnonymousLogWrites, body: limits.LogEntryBody,
 		},
-		{http.MethodPost, "/api/v1/timestamp"}: {anonymous: true, body: limits.TimestampQuery},
-		{http.MethodGet, "/metrics"}:           {roles: []identity.Role{identity.Auditor}, anonymous: cfg.AnonymousMetrics},
+		{http.MethodPost, shardsPath + "/api/v2/log/entries"}: {anonymous: true, body: limits.LogEntryBody},
+		{http.MethodPost, "/api/v1/timestamp"}:                {anonymous: true, body: limits.TimestampQuery},
+		{http.MethodGet, "/metrics"}:                          {roles: []identity.Role{identity.Auditor}, anonymous: cfg.AnonymousMetrics},
 	}
 	for _, path := range []string{
 		"/api/v2/checkpoint", "/api/v2/tile/*path", "/v1/log/entries/:index", "/api/v1/timestamp/certchain",
+		shardsPath + "/api/v2/checkpoint", shardsPath + "/api/v2/tile/*path",
 		"/v1/trust/trusted_root.json", "/v1/trust/signing_config.json", "/healthz", "/readyz", "/openapi.json",
 	} {
 		table[route{http.MethodGet, path}] = access{anonymous: true}

@@ -45,7 +45,7 @@ func anonymous(route string) bool {
 	for _, open := range []string{
 		"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /api/v2/checkpoint", "GET /api/v2/tile/", "GET /v1/log/entries/",
 		"GET /v1/trust/", "GET /api/v1/timestamp/certchain", "POST /api/v1/timestamp", "GET /tuf/",
-		"GET /api/v2/trustBundle", "GET /api/v2/configuration",
+		"GET /api/v2/trustBundle", "GET /api/v2/configuration", "GET /shards/", "POST /shards/",
 	} {
 		if strings.HasPrefix(route, open) {
 			return true

@@ -22,17 +22,28 @@ import (
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/signer"
+	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/trust"
 	"github.com/countersign/countersign/verifier"
 )
 
-// Log is the transparency log as the door serves it.
+// Log is the transparency log as the door serves it; reading without a shard
+// reads the one that is written. It is *sequencer.Log.
 type Log interface {
 	// Append logs a body and returns its entry once a published checkpoint
 	// covers it; the same body has one entry.
 	Append(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEntry, error)
 	// Entry returns an entry with a fresh inclusion proof.
 	Entry(ctx context.Context, index uint64) (*rekorpb.TransparencyLogEntry, error)
+	logReader
+	// Shard is a shard by its number, from 1, and ShardOf by its log id;
+	// sequencer.ErrNotFound for any other.
+	Shard(number int) (*sequencer.Sequencer, error)
+	ShardOf(logID []byte) (*sequencer.Sequencer, error)
+}
+
+// logReader is what a shard and the whole log have in common.
+type logReader interface {
 	// Checkpoint returns the published signed note.
 	Checkpoint(ctx context.Context) ([]byte, error)
 	// ReadTile returns a file of the tlog-tiles layout by its path, which it

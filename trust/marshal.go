@@ -67,9 +67,11 @@ func (r Root) MarshalSigningConfig() ([]byte, error) {
 	return canonical(doc)
 }
 
-// newest is the element without an end that started last.
+// newest is the element without an end that started last; of those that started
+// in the same second, the last one.
 func newest[T any](all []T, window func(T) (time.Time, *time.Time)) (T, bool) {
 	open := slices.DeleteFunc(slices.Clone(all), func(v T) bool { _, end := window(v); return end != nil })
+	slices.Reverse(open)
 	if len(open) == 0 {
 		var none T
 		return none, false

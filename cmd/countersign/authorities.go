@@ -27,7 +27,7 @@ func (a *app) authoritiesCommand() *cobra.Command {
 			return a.print(authorities, func() string { return a.authorityTable(authorities) })
 		},
 	}
-	cmd.AddCommand(list, oneCommand(a, "rotate", "Make a new key for ca, ct or tsa; the one before stays trusted with its end",
+	cmd.AddCommand(list, oneCommand(a, "rotate", "Make a new key for log, ca, ct or tsa; the one before stays trusted with its end",
 		func(ctx context.Context, c *api.Client, name string) (api.AuthorityList, error) {
 			return c.RotateAuthority(ctx, name)
 		}, a.authorityTable), a.revokeAuthorityCommand(), a.requestAuthorityCommand(), a.importAuthorityCommand())

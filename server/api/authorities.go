@@ -10,7 +10,7 @@ import (
 type Authority struct {
 	Name    string     `json:"name" doc:"log, ca, ct or tsa."`
 	ID      string     `json:"id" doc:"Of its key: the serial number of its certificate or the log's id, hexadecimal."`
-	Subject string     `json:"subject" doc:"Whom its certificate names, or the log's origin."`
+	Subject string     `json:"subject" doc:"Whom its certificate names, or the log's URL."`
 	Start   time.Time  `json:"start"`
 	End     *time.Time `json:"end,omitempty" nullable:"false" doc:"Until when it is believed; absent for the one in use."`
 
@@ -59,7 +59,7 @@ func (c *Client) Authorities(ctx context.Context) (l AuthorityList, err error) {
 	return l, err
 }
 
-// RotateAuthority makes a new key for ca, ct or tsa.
+// RotateAuthority makes a new key for log, ca, ct or tsa.
 func (c *Client) RotateAuthority(ctx context.Context, name string) (l AuthorityList, err error) {
 	_, _, err = c.do(ctx, call{method: http.MethodPost, path: "v1/authorities/" + seg(name) + "/rotate", out: &l})
 	return l, err

@@ -3,15 +3,32 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 )
 
-// LogEntry returns an entry with a fresh inclusion proof, as the JSON of a
-// Sigstore TransparencyLogEntry.
+// LogEntry returns an entry of the shard that is written with a fresh inclusion
+// proof, as the JSON of a Sigstore TransparencyLogEntry.
 func (c *Client) LogEntry(ctx context.Context, index int64) (entry []byte, err error) {
-	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/log/entries/" + strconv.FormatInt(index, 10), out: &entry})
+	return c.LogEntryOf(ctx, "", index)
+}
+
+// LogEntryOf is LogEntry for the shard with that log id, in hexadecimal.
+func (c *Client) LogEntryOf(ctx context.Context, logID string, index int64) (entry []byte, err error) {
+	query := url.Values{}
+	if logID != "" {
+		query.Set("logId", logID)
+	}
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/log/entries/" + strconv.FormatInt(index, 10), query: query, out: &entry})
 	return entry, err
+}
+
+// Shard reads one shard of the log, by its number from 1: a path of the
+// tlog-tiles layout, `checkpoint` included.
+func (c *Client) Shard(ctx context.Context, number int, path string) (content []byte, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "shards/" + strconv.Itoa(number) + "/api/v2/" + path, out: &content})
+	return content, err
 }
 
 // Checkpoint returns the log's signed checkpoint.

@@ -42,6 +42,8 @@
 // index of its own, the same origin. The shard before is frozen: the mark
 // .state/frozen names its last checkpoint, and from then on nothing is signed
 // for it but promises about its entries. A crash
+//   - before anything is written to the new shard leaves it prepared: OpenLog
+//     goes on with the one before;
 //   - before the mark leaves an ordinary shard: OpenLog freezes all but the
 //     last one;
 //   - after it leaves a frozen one, which takes no entry from anybody.

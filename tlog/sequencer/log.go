@@ -20,10 +20,10 @@ import (
 // A body has one entry in all shards: Append answers with the older shard's
 // when it is there. All methods are safe for concurrent use.
 //
-// To go on under a new key: Prepare, then publish the key of what Shards names,
-// then Switch, then Settle, then publish again. Each may be repeated, and a
-// process that dies in between opens the log with the new shard as its last
-// one, which has the same end.
+// To go on under a new key: Prepare, then publish the keys of what Shards names,
+// then Switch, then Settle, then publish again. Each may be repeated. A process
+// that died in between opens the log with the new shard as its last one and does
+// the same again.
 type Log struct {
 	mu sync.RWMutex
 	// shards is replaced, not changed: a slice that was taken stays as it is.
@@ -67,9 +67,13 @@ type Shard struct {
 	Fault error
 }
 
-// OpenLog opens the shards of a log, oldest first, and freezes all but the last
-// one: a switch that a crash interrupted ends here. Errors are those of Open and
-// Freeze, and ErrFrozen when the last shard is frozen: its successor is missing.
+// OpenLog opens the shards of a log, oldest first. The last one is prepared and
+// not yet written if it is empty and the one before is not frozen: whether its
+// key was published before the process died is not known here. All before the
+// one that is written are frozen, which ends a switch that a crash interrupted.
+//
+// Errors are those of Open and Freeze, and ErrFrozen when the last shard is
+// frozen: its successor is missing.
 func OpenLog(ctx context.Context, shards ...Config) (*Log, error) {
 	l := &Log{}
 	err := l.open(ctx, shards)
@@ -99,10 +103,25 @@ func (l *Log) open(ctx context.Context, shards []Config) error {
 			return fmt.Errorf("%w: two shards with one key", ErrConfig)
 		}
 	}
+	l.setBack()
 	if _, frozen := l.active().FrozenAt(); frozen {
 		return fmt.Errorf("%w: shard %d was followed by another, which is missing: restore all of the folder from one backup", ErrFrozen, len(shards))
 	}
 	return nil
+}
+
+// setBack makes the last shard the prepared one if nobody wrote to it.
+func (l *Log) setBack() {
+	n := len(l.shards)
+	if n < 2 || l.shards[n-1].current().cp.Size > 0 {
+		return
+	}
+	for _, s := range l.shards[n-2:] {
+		if _, frozen := s.FrozenAt(); frozen {
+			return
+		}
+	}
+	l.shards, l.next = l.shards[:n-1:n-1], l.shards[n-1]
 }
 
 // all are the shards that were or are written.
@@ -165,10 +184,16 @@ func (l *Log) ReadTile(ctx context.Context, path string) ([]byte, error) {
 	return l.active().ReadTile(ctx, path)
 }
 
-// Shard is the shard of that number, from 1, or ErrNotFound. A prepared one is
-// not there yet.
+// Shard is the shard of that number, from 1, for reading, or ErrNotFound. A
+// prepared one is there too. What is written goes through Append, which knows
+// all shards.
 func (l *Log) Shard(number int) (*Sequencer, error) {
-	shards := l.all()
+	l.mu.RLock()
+	shards := l.shards
+	if l.next != nil {
+		shards = append(slices.Clone(shards), l.next)
+	}
+	l.mu.RUnlock()
 	if number < 1 || number > len(shards) {
 		return nil, ErrNotFound
 	}
