@@ -160,10 +160,19 @@ func (i Item) content() ([]byte, error) {
 // BySubject returns what is kept for a digest, in any repository, oldest first
 // and at most limit items.
 func (a *Archive) BySubject(ctx context.Context, digest attest.Digest, limit int) ([]Item, error) {
+	return list(ctx, a.bundles.BySubject, digest, limit)
+}
+
+// Overview is BySubject without the content of attestations.
+func (a *Archive) Overview(ctx context.Context, digest attest.Digest, limit int) ([]Item, error) {
+	return list(ctx, a.bundles.Overview, digest, limit)
+}
+
+func list(ctx context.Context, read func(context.Context, string, int) ([]store.Bundle, error), digest attest.Digest, limit int) ([]Item, error) {
 	if digest.IsZero() {
 		return nil, fmt.Errorf("%w: no digest", ErrItem)
 	}
-	rows, err := a.bundles.BySubject(ctx, digest.String(), limit)
+	rows, err := read(ctx, digest.String(), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -184,8 +193,10 @@ func parseItem(row store.Bundle) (Item, error) {
 		return Item{}, err
 	}
 	var c content
-	if err := strictjson.Unmarshal(row.Body, &c); err != nil {
-		return Item{}, err
+	if len(row.Body) > 0 {
+		if err := strictjson.Unmarshal(row.Body, &c); err != nil {
+			return Item{}, err
+		}
 	}
 	item := Item{
 		ID: row.ID, Digest: digest, Repository: row.Repository, Format: row.Format,

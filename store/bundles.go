@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"strings"
 )
 
 // bundles implements Bundles.
@@ -34,9 +35,18 @@ func (b bundles) Keep(ctx context.Context, bundle Bundle) error {
 }
 
 func (b bundles) BySubject(ctx context.Context, digest string, limit int) ([]Bundle, error) {
+	return b.list(ctx, bundleColumns, digest, limit)
+}
+
+func (b bundles) Overview(ctx context.Context, digest string, limit int) ([]Bundle, error) {
+	columns := strings.Replace(bundleColumns, "body,", "CASE WHEN predicate_type = '' THEN body END,", 1)
+	return b.list(ctx, columns, digest, limit)
+}
+
+func (b bundles) list(ctx context.Context, columns, digest string, limit int) ([]Bundle, error) {
 	var w where
 	w.add("digest", "=", digest)
-	query, args := w.list(bundleColumns, "created_at, id", Page{Limit: limit}.size())
+	query, args := w.list(columns, "created_at, id", Page{Limit: limit}.size())
 	found, err := collect(ctx, b.db.read(), scanBundle, query, args...)
 	if err != nil {
 		return nil, b.db.mapError(ctx, "finding bundles", err)

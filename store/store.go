@@ -192,6 +192,9 @@ type Bundles interface {
 	// BySubject returns the bundles of a digest, oldest (by CreatedAt, then
 	// ID) first, at most limit and at most MaxPage.
 	BySubject(ctx context.Context, digest string, limit int) ([]Bundle, error)
+	// Overview is BySubject with the Body of plain signatures only: a page of
+	// attestations may be hundreds of megabytes.
+	Overview(ctx context.Context, digest string, limit int) ([]Bundle, error)
 }
 
 // Decision is one answered question.

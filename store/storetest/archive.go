@@ -42,6 +42,13 @@ func bundleLaws(t *testing.T, db *store.DB) {
 	noError(t, b.Keep(ctx, same))
 	wantEqual(t, must[[]store.Bundle](t)(b.BySubject(ctx, "sha256:aa", 10)), append(want, same))
 
+	plain := bundle(6) // an overview has the body of plain signatures only
+	plain.Digest, plain.PredicateType = "sha256:bb", ""
+	noError(t, b.Keep(ctx, plain))
+	other.Body = nil
+	wantEqual(t, must[[]store.Bundle](t)(b.Overview(ctx, "sha256:bb", 10)), []store.Bundle{other, plain})
+	wantEqual(t, len(must[[]store.Bundle](t)(b.Overview(ctx, "sha256:bb", 1))), 1)
+
 	for i, err := range together(16, func(i int) error {
 		one := bundle(100 + i)
 		one.Digest, one.Body = "sha256:cc", []byte("one")
