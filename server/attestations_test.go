@@ -254,3 +254,86 @@ func TestProvenanceRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestArtifactTree: everything known of an index in one answer: signatures,
+// attestations by type without their content, and its children.
+func TestArtifactTree(t *testing.T) {
+	h := open(t)
+	builder := h.furnish()
+	h.grantAttest()
+	d, err := h.registry.PushIndex(t.Context(), "team/app", "", "tree", "amd64", "arm64")
+	h.must(err)
+	image := h.registry.Image("team/app", d)
+	_, _, err = builder.Sign(t.Context(), api.SignatureRequest{Image: image, Key: "release", Recursive: true}, api.SignOptions{})
+	h.must(err)
+	for range 2 {
+		_, _, err = builder.Attest(t.Context(), api.AttestationRequest{Image: image, Key: "release", PredicateType: reviewType, Predicate: json.RawMessage(`{}`)}, api.SignOptions{})
+		h.must(err)
+	}
+	a, err := builder.Artifact(t.Context(), d.String())
+	h.must(err)
+	if len(a.Signatures) != 1 || len(a.Signatures[0].Bundle) == 0 || len(a.Attestations) != 1 || len(a.Attestations[0].Items) != 2 || len(a.Children) != 2 {
+		t.Fatalf("%+v", a)
+	}
+	item := a.Attestations[0].Items[0]
+	if a.Attestations[0].PredicateType != reviewType || item.Signer != "release" || item.LogIndex == nil || item.Bundle != nil || a.Children[0].Platform != "linux/amd64" {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestIngest: of what a registry has, the archive keeps what an authority of a
+// policy accepts, in each form, and nothing else; asking again keeps nothing
+// twice.
+func TestIngest(t *testing.T) {
+	maker := open(t) // another service, which signs into the same registry
+	builder := maker.furnish()
+	maker.grantAttest()
+	image, other := maker.push("ingested"), maker.push("other")
+	formats := []string{"bundle", "legacy"}
+	s, _, err := builder.Sign(t.Context(), api.SignatureRequest{Image: image, Key: "release", Formats: formats}, api.SignOptions{})
+	maker.must(err)
+	_, _, err = builder.Attest(t.Context(), api.AttestationRequest{Image: image, Key: "release", PredicateType: reviewType, Predicate: json.RawMessage(`{}`), Formats: formats}, api.SignOptions{})
+	maker.must(err)
+
+	h := open(t)
+	_, err = h.admin.PutRegistry(t.Context(), maker.registry.Host, api.RegistryRequest{Repositories: []string{"team/**"}, InsecureHTTP: true, AllowPrivateAddress: true}, api.PutOptions{})
+	h.must(err)
+	// No policy knows the key: everything is refused, nothing is kept.
+	got, err := h.admin.Ingest(t.Context(), s.Digest, api.IngestRequest{Image: image})
+	h.must(err)
+	if len(got.Kept) != 0 || len(got.Refused) != 4 || got.Refused[0].Reason == nil || got.Refused[0].Reason.Code != "no_policy" || !got.Complete {
+		t.Fatalf("%+v", got)
+	}
+	_, err = h.admin.Artifact(t.Context(), s.Digest)
+	wantProblem(t, err, http.StatusNotFound, "not_found")
+
+	public, err := maker.admin.PublicKey(t.Context(), "release")
+	h.must(err)
+	trusting, err := json.Marshal(map[string]any{
+		"apiVersion": "countersign.dev/v1", "kind": "TrustPolicy", "metadata": map[string]any{"name": "partner"},
+		"spec": map[string]any{
+			"match":       map[string]any{"images": []string{maker.registry.Host + "/**"}},
+			"authorities": map[string]any{"partner": map[string]any{"key": map[string]any{"pem": string(public)}}},
+			"require":     map[string]any{"all": []any{map[string]any{"signature": map[string]any{"by": "partner"}}}},
+		},
+	})
+	h.must(err)
+	_, err = h.admin.PutPolicy(t.Context(), "partner", trusting, api.PutOptions{})
+	h.must(err)
+	for range 2 {
+		got, err = h.admin.Ingest(t.Context(), s.Digest, api.IngestRequest{Image: image})
+		h.must(err)
+		if len(got.Kept) != 4 || len(got.Refused) != 0 || got.Kept[0].Policy != "partner" || got.Kept[0].Authority != "partner" {
+			t.Fatalf("%+v", got)
+		}
+		a, err := h.admin.Artifact(t.Context(), s.Digest)
+		h.must(err)
+		if len(a.Signatures) != 2 || len(a.Attestations) != 1 || len(a.Attestations[0].Items) != 2 {
+			t.Errorf("%+v", a)
+		}
+	}
+	_, err = h.admin.Ingest(t.Context(), s.Digest, api.IngestRequest{Image: other})
+	wantProblem(t, err, http.StatusBadRequest, "invalid_request")
+	_, err = h.admin.Ingest(t.Context(), s.Digest, api.IngestRequest{Image: "registry.example.com/team/app@" + s.Digest})
+	wantProblem(t, err, http.StatusForbidden, "registry_not_trusted")
+}

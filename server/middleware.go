@@ -180,6 +180,9 @@ func canonicalPath(escaped string) bool {
 	return true
 }
 
+// isLarge takes a length that is not known for a large one.
+func isLarge(length int64) bool { return length < 0 || length > limits.RequestBody }
+
 // bound caps the body and the time of a request.
 func (s *Server) bound(c *gin.Context) {
 	a := s.access[route{c.Request.Method, c.FullPath()}]
@@ -188,7 +191,7 @@ func (s *Server) bound(c *gin.Context) {
 		most = limits.RequestBody
 	}
 	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, most)
-	if most == limits.AttestationBody && uint64(c.Request.ContentLength) > limits.RequestBody { // -1, not known, is large
+	if most == limits.AttestationBody && isLarge(c.Request.ContentLength) {
 		select {
 		case s.large <- struct{}{}:
 			defer func() { <-s.large }()

@@ -87,9 +87,11 @@ func workRoles(cfg Config) map[route]access {
 		{http.MethodGet, "/v1/verify"}:                verify,
 		{http.MethodPost, "/v1/admission/validate"}:   admission,
 		{http.MethodGet, "/v1/artifacts/:digest"}:     read,
-		{http.MethodGet, "/v1/decisions"}:             by(identity.Auditor),
-		{http.MethodGet, "/v1/decisions/:id"}:         by(identity.Verifier, identity.Auditor),
-		{http.MethodGet, "/v1/audit"}:                 by(identity.Auditor),
+
+		{http.MethodPost, "/v1/artifacts/:digest/ingest"}: changedBy(identity.Signer, identity.Security),
+		{http.MethodGet, "/v1/decisions"}:                 by(identity.Auditor),
+		{http.MethodGet, "/v1/decisions/:id"}:             by(identity.Verifier, identity.Auditor),
+		{http.MethodGet, "/v1/audit"}:                     by(identity.Auditor),
 	}
 }
 

@@ -83,13 +83,13 @@ func may(role, route string) bool {
 			route == "POST /v1/verify" || route == "POST /v1/admission/validate"
 	case "signer":
 		return reads("signatures", "attestations", "operations", "keys", "artifacts") || route == "POST /v1/signatures" ||
-			route == "POST /v1/attestations" || route == "POST /v1/provenance" || route == "POST /api/v2/log/entries"
+			route == "POST /v1/attestations" || strings.HasSuffix(route, "/ingest") || route == "POST /v1/provenance" || route == "POST /api/v2/log/entries"
 	case "auditor":
 		return auditor
 	case "security":
 		changes := !strings.HasPrefix(route, "GET ") && (strings.Contains(route, "/v1/keys") || strings.Contains(route, "/v1/registries") ||
 			strings.Contains(route, "/v1/policies") || strings.Contains(route, "/v1/grants") || strings.Contains(route, "/v1/issuers") ||
-			strings.Contains(route, "/v1/trust-roots"))
+			strings.Contains(route, "/v1/trust-roots") || strings.Contains(route, "/ingest"))
 		return auditor || changes
 	}
 	return false
@@ -267,6 +267,7 @@ func TestEveryFieldNull(t *testing.T) {
 		"POST /v1/signatures":         {"image", "key", "annotations", "recursive", "formats"},
 		"POST /v1/attestations":       {"image", "key", "predicateType", "predicate", "recursive", "formats"},
 		"POST /v1/provenance":         {"image", "key", "externalParameters", "resolvedDependencies", "byproducts", "recursive", "formats"},
+		"POST /v1/artifacts/x/ingest": {"image"},
 		"POST /v1/verify":             {"images", "context", "policy", "timeout"},
 		"POST /v1/keys":               {"name", "algorithm", "backend", "ref", "purposes"},
 		"POST /v1/keys/x/revoke":      {"reason", "compromisedAt"},

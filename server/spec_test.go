@@ -66,6 +66,8 @@ func walkSigning(t *testing.T, h *house, c *api.Client, image string) {
 	h.must(err)
 	_, err = c.Artifact(ctx, s.Digest)
 	h.must(err)
+	_, err = c.Ingest(ctx, s.Digest, api.IngestRequest{Image: image})
+	h.must(err)
 	_, err = c.LogEntry(ctx, s.Signatures[0].LogEntry.Index)
 	h.must(err)
 }

@@ -17,26 +17,76 @@ func (a *app) artifactsCommand() *cobra.Command {
 			return c.Artifact(ctx, digest)
 		}, a.artifactDetail)
 	get.Use = "get DIGEST"
-	cmd.AddCommand(get)
+	cmd.AddCommand(get, a.ingestCommand())
 	return cmd
 }
 
-func (a *app) artifactDetail(artifact api.Artifact) string {
-	signatures := make([][]string, 0, len(artifact.Signatures))
-	for _, s := range artifact.Signatures {
-		index := ""
-		if s.LogIndex != nil {
-			index = strconv.FormatInt(*s.LogIndex, 10)
-		}
-		signatures = append(signatures, []string{s.Repository, s.Format, s.Signer, index, moment(&s.CreatedAt)})
+func (a *app) ingestCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ingest DIGEST IMAGE",
+		Short: "Keep the signatures and attestations that a registry has about a digest",
+		Long: "Keeps what an authority of a policy in force accepts, and says why the rest is\n" +
+			"refused. IMAGE says where to look: a reference that names DIGEST.",
+		Args: exactArgs("DIGEST", "IMAGE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			found, err := client.Ingest(cmd.Context(), args[0], api.IngestRequest{Image: args[1]})
+			if err != nil {
+				return err
+			}
+			return a.print(found, func() string { return a.ingestDetail(found) })
+		},
 	}
-	out := artifact.Digest + "\n\n" +
-		a.grid([]string{"REPOSITORY", "FORMAT", "SIGNER", "LOG INDEX", "CREATED"}, signatures) + "\n\n" +
-		a.decisionTable(artifact.Decisions)
+}
+
+func (a *app) ingestDetail(found api.Ingest) string {
+	rows := make([][]string, 0, len(found.Kept)+len(found.Refused))
+	for _, i := range found.Kept {
+		rows = append(rows, []string{"kept", i.Format, i.PredicateType, i.Signer, i.Policy + "/" + i.Authority})
+	}
+	for _, i := range found.Refused {
+		rows = append(rows, []string{"refused", i.Format, i.PredicateType, "", string(i.Reason.Code)})
+	}
+	out := found.Digest + "\n\n" + a.grid([]string{"", "FORMAT", "PREDICATE TYPE", "SIGNER", "BY"}, rows)
+	if !found.Complete {
+		out += "\n\nsome of what is attached could not be read"
+	}
+	return out
+}
+
+func (a *app) artifactDetail(artifact api.Artifact) string {
+	out := artifact.Digest + "\n\nsignatures\n" + a.keptTable(artifact.Signatures)
+	for _, group := range artifact.Attestations {
+		out += "\n\n" + clean(group.PredicateType) + "\n" + a.keptTable(group.Items)
+	}
+	if len(artifact.Children) > 0 {
+		rows := make([][]string, 0, len(artifact.Children))
+		for _, c := range artifact.Children {
+			rows = append(rows, []string{c.Digest, c.Platform})
+		}
+		out += "\n\n" + a.grid([]string{"CHILD", "PLATFORM"}, rows)
+	}
+	out += "\n\n" + a.decisionTable(artifact.Decisions)
 	if artifact.Truncated {
 		out += "\n\nthere is more than is shown"
 	}
 	return out
+}
+
+// keptTable lists what the archive keeps.
+func (a *app) keptTable(items []api.ArtifactItem) string {
+	rows := make([][]string, 0, len(items))
+	for _, s := range items {
+		index := ""
+		if s.LogIndex != nil {
+			index = strconv.FormatInt(*s.LogIndex, 10)
+		}
+		rows = append(rows, []string{s.Repository, s.Format, s.Signer, index, moment(&s.CreatedAt)})
+	}
+	return a.grid([]string{"REPOSITORY", "FORMAT", "SIGNER", "LOG INDEX", "CREATED"}, rows)
 }
 
 func (a *app) decisionsCommand() *cobra.Command {

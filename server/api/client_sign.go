@@ -187,6 +187,12 @@ func (c *Client) Signature(ctx context.Context, id string) (s Signature, err err
 	return s, err
 }
 
+// Ingest has the service keep what the registry has about a digest.
+func (c *Client) Ingest(ctx context.Context, digest string, req IngestRequest) (i Ingest, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodPost, path: "v1/artifacts/" + seg(digest) + "/ingest", body: req, out: &i})
+	return i, err
+}
+
 // Artifact returns everything known of a digest.
 func (c *Client) Artifact(ctx context.Context, digest string) (a Artifact, err error) {
 	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/artifacts/" + seg(digest), out: &a})

@@ -77,10 +77,49 @@ type DecisionList struct {
 
 // Artifact is everything known of a digest.
 type Artifact struct {
-	Digest     string         `json:"digest"`
-	Signatures []ArtifactItem `json:"signatures" nullable:"false"`
-	Decisions  []Decision     `json:"decisions" nullable:"false"`
-	Truncated  bool           `json:"truncated" doc:"There is more than what is listed."`
+	Digest       string                 `json:"digest"`
+	Signatures   []ArtifactItem         `json:"signatures" nullable:"false"`
+	Attestations []ArtifactAttestations `json:"attestations" nullable:"false" doc:"By predicate type, without their content."`
+	Children     []ArtifactChild        `json:"children" nullable:"false" doc:"Manifests of an index that were signed or attested together with it."`
+	Decisions    []Decision             `json:"decisions" nullable:"false"`
+	Truncated    bool                   `json:"truncated" doc:"There is more than what is listed."`
+}
+
+// ArtifactAttestations are the attestations of one predicate type.
+type ArtifactAttestations struct {
+	PredicateType string         `json:"predicateType"`
+	Items         []ArtifactItem `json:"items" nullable:"false"`
+}
+
+// ArtifactChild is a manifest of an index.
+type ArtifactChild struct {
+	Digest   string `json:"digest"`
+	Platform string `json:"platform,omitempty"`
+}
+
+// IngestRequest is the body of POST /v1/artifacts/{digest}/ingest.
+type IngestRequest struct {
+	Image string `json:"image" minLength:"1" maxLength:"1024" doc:"Where to look: a reference that names the digest, or a tag of it."`
+}
+
+// Ingest is what was found at a registry.
+type Ingest struct {
+	Digest   string       `json:"digest"`
+	Kept     []IngestItem `json:"kept" nullable:"false"`
+	Refused  []IngestItem `json:"refused" nullable:"false"`
+	Complete bool         `json:"complete" doc:"Nothing was passed over as unreadable or beyond a limit."`
+}
+
+// IngestItem is one signature or attestation that the registry has.
+type IngestItem struct {
+	Format        string         `json:"format" doc:"bundle, legacy or legacy-attestation."`
+	Digest        string         `json:"digest" doc:"Of the referrer, or of the layer."`
+	PredicateType string         `json:"predicateType,omitempty"`
+	Signer        string         `json:"signer,omitempty" doc:"Key id, or issuer and subject."`
+	LogIndex      *int64         `json:"logIndex,omitempty" nullable:"false"`
+	Policy        string         `json:"policy,omitempty" doc:"Whose authority accepts it."`
+	Authority     string         `json:"authority,omitempty"`
+	Reason        *policy.Reason `json:"reason,omitempty" nullable:"false" doc:"Why nobody accepts it: the nearest miss."`
 }
 
 // ArtifactItem is one kept signature or attestation of a digest.
