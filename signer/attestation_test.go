@@ -18,7 +18,9 @@ import (
 	"github.com/countersign/countersign/archive"
 	"github.com/countersign/countersign/attest"
 	"github.com/countersign/countersign/attest/predicate"
+	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/internal/testissuer"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/signer"
@@ -517,4 +519,80 @@ func (w *world) listed(t testing.TB, image string) map[string]bool {
 		out[m.Digest] = true
 	}
 	return out
+}
+
+// builder is the identity of a job whose token says what was built.
+func builder(run string) identity.Identity {
+	id := job()
+	for name, value := range testissuer.GitHubClaims() {
+		id.Claims[name] = fmt.Sprint(value)
+	}
+	id.Claims["run_id"] = run
+	return id
+}
+
+func newProvenanceSite(t testing.TB, w *world) (*site, signer.Config) {
+	t.Helper()
+	s, ca := newIdentitySite(t, w)
+	s.grants = append(s.grants, w.grant(t, `{"issuer":"`+jobIssuer+`","subject":"repo:acme/*:ref:refs/heads/main","repositories":["`+
+		w.local.Host+`/team/**"],"keys":["identity","release"],"actions":["provenance"]}`))
+	cfg := s.config()
+	cfg.Certificates = ca
+	return s, cfg
+}
+
+// TestProvenanceSurvivesDeath: the claims are those of the request. A process
+// that dies before it signed leaves an operation that the next one completes
+// without a token, with the run that asked for it.
+func TestProvenanceSurvivesDeath(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, cfg := newProvenanceSite(t, w)
+	_, image := s.push(t, "built")
+	request := signer.Request{Action: policy.ActionProvenance, Image: image, Key: "release", IdempotencyKey: "job"}
+	in := newInjector("resolve", killBefore)
+	dying := start(t, in.into(cfg))
+	op, err := dying.Start(t.Context(), builder("1001"), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop(t, dying)
+	fresh := start(t, cfg)
+	if err := fresh.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	result, err := fresh.Attestation(t.Context(), op.ID)
+	if err != nil || result.SLSA == nil || !strings.Contains(string(statementOf(t, result.Signatures[0]).Predicate), "/runs/1001/") {
+		t.Errorf("%+v, %v", result, err)
+	}
+	// Another run repeats the call under the same key: the answer is the first's.
+	again, replayed, err := fresh.Sign(t.Context(), builder("2002"), request)
+	if err != nil || !replayed || !bytes.Equal(again.Body(), result.Body()) {
+		t.Errorf("replayed %v, %v", replayed, err)
+	}
+}
+
+// TestProvenanceIsOfWhoIsCertified: while nothing is signed, a repeated request
+// of another run gets provenance of its own claims, never the certificate of
+// one run over the claims of another.
+func TestProvenanceIsOfWhoIsCertified(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s, cfg := newProvenanceSite(t, w)
+	_, image := s.push(t, "built")
+	request := signer.Request{Action: policy.ActionProvenance, Image: image, IdempotencyKey: "job"}
+	in := newInjector("resolve", killBefore)
+	dying := start(t, in.into(cfg))
+	if _, err := dying.Start(t.Context(), builder("1001"), request); err != nil {
+		t.Fatal(err)
+	}
+	stop(t, dying)
+	result, _, err := start(t, cfg).Sign(t.Context(), builder("2002"), request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := string(statementOf(t, result.Signatures[0]).Predicate)
+	if !strings.Contains(signed, "/runs/2002/") || strings.Contains(signed, "/runs/1001/") {
+		t.Errorf("%s", signed)
+	}
 }

@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/countersign/countersign/attest/predicate"
@@ -135,5 +137,39 @@ func TestInteropIdentityAttest(t *testing.T) {
 			}
 			mustAttest(t, mirror, "slsaprovenance1", built, identity(releaseWorkflow, more...), identity(releaseWorkflow+"x", more...))
 		}
+	}
+}
+
+// TestInteropManyAttestations: a hundred attestations of one digest at the same
+// time, in both formats, are all there afterwards, also in the stock registry
+// without the referrers API: stock cosign downloads every one.
+func TestInteropManyAttestations(t *testing.T) {
+	const n = 100
+	ctx := context.Background()
+	for kind, registry := range registries(t) {
+		p := newProcess(t)
+		p.start()
+		p.trustAll(registry, "release")
+		p.mayAttest(registry)
+		image := registry.Image("many", pushShape(t, registry, "many", "image"))
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				_, _, err := p.admin.Attest(ctx, api.AttestationRequest{
+					Image: image, Key: "release", PredicateType: "https://example.com/n/v1",
+					Predicate: fmt.Appendf(nil, `{"n":%d}`, i), Formats: []string{"bundle", "legacy"},
+				}, api.SignOptions{})
+				if err != nil {
+					t.Errorf("%s: %v", kind, err)
+				}
+			})
+		}
+		wg.Wait()
+		envelopes, err := newCosign(t, cosignV2).run("download", "attestation", "--allow-http-registry", image)
+		check(t, err)
+		if got := strings.Count(envelopes, `"payloadType"`); got != 2*n {
+			t.Errorf("%s: cosign downloads %d attestations, want %d in two formats", kind, got, n)
+		}
+		p.kill()
 	}
 }
