@@ -45,6 +45,7 @@ func TestGitHubActionSigns(t *testing.T) {
 	h.furnish()
 	issuer := h.believe("github", "github", func(r *api.IssuerRequest) { r.Audience, r.OneTime = h.url, true })
 	h.let(issuer, "repo:acme/app:ref:refs/heads/main", nil)
+	h.job(issuer, "repo:acme/app:ref:refs/heads/main")
 	var asked atomic.Int32
 	github := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer runner" {
@@ -83,7 +84,13 @@ func TestGitHubActionSigns(t *testing.T) {
 	if len(list.Items) != 1 || len(list.Items[0].Signatures) != 2 || asked.Load() != 2 {
 		t.Errorf("%d signatures, %d tokens: %+v", len(list.Items), asked.Load(), list.Items)
 	}
-	out, err := h.run(dir, env("another"), "bash", step)
+	out, err := h.run(dir, append(env("release"), "SIGN_PROVENANCE=true"), "bash", step)
+	provenance, listErr := h.admin.Attestations(t.Context(), api.AttestationFilter{PredicateType: "slsaprovenance1"})
+	if err != nil || listErr != nil || len(provenance.Items) != 1 || provenance.Items[0].Image != image ||
+		!strings.Contains(out, "provenance-id="+provenance.Items[0].ID) {
+		t.Errorf("provenance: %+v, %v, %v: %s", provenance, listErr, err, out)
+	}
+	out, err = h.run(dir, env("another"), "bash", step)
 	if err == nil || !strings.Contains(out, "::error title=Countersign::forbidden") {
 		t.Errorf("a key that is not granted: %v %s", err, out)
 	}
