@@ -337,3 +337,24 @@ func TestIngest(t *testing.T) {
 	_, err = h.admin.Ingest(t.Context(), s.Digest, api.IngestRequest{Image: "registry.example.com/team/app@" + s.Digest})
 	wantProblem(t, err, http.StatusForbidden, "registry_not_trusted")
 }
+
+// TestIngestOwn: what the service attached itself is kept already, byte for
+// byte, so that reading it from the registry keeps nothing twice.
+func TestIngestOwn(t *testing.T) {
+	h := open(t)
+	builder := h.furnish()
+	h.grantAttest()
+	image := h.push("own")
+	formats := []string{"bundle", "legacy"}
+	s, _, err := builder.Sign(t.Context(), api.SignatureRequest{Image: image, Key: "release", Formats: formats}, api.SignOptions{})
+	h.must(err)
+	_, _, err = builder.Attest(t.Context(), api.AttestationRequest{Image: image, Key: "release", PredicateType: reviewType, Predicate: json.RawMessage(`{}`), Formats: formats}, api.SignOptions{})
+	h.must(err)
+	got, err := builder.Ingest(t.Context(), s.Digest, api.IngestRequest{Image: image})
+	h.must(err)
+	a, err := builder.Artifact(t.Context(), s.Digest)
+	h.must(err)
+	if len(got.Kept) != 4 || len(a.Signatures) != 2 || len(a.Attestations) != 1 || len(a.Attestations[0].Items) != 2 {
+		t.Errorf("%d found, then %+v", len(got.Kept), a)
+	}
+}

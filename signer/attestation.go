@@ -162,8 +162,9 @@ func (w *work) stamped(t *target) ([]byte, error) {
 
 // forAttestation makes a signature's annotations those of an .att layer: the
 // signature is in the envelope, and readers take one beside it for that of a
-// plain signature.
+// plain signature. The empty one is cosign's; without it the layer as it is
+// kept would not be the layer as it is read from the registry.
 func (w *work) forAttestation(annotations map[string]string) {
-	delete(annotations, annotationSignature)
+	annotations[annotationSignature] = ""
 	annotations[annotationPredicateType] = w.op.PredicateType
 }

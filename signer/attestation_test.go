@@ -94,9 +94,16 @@ func TestAttest(t *testing.T) {
 // checkAttached compares registry and archive with the answer.
 func checkAttached(t *testing.T, s *site, image string, result signer.Result) {
 	t.Helper()
-	bundles := s.found(t, image)
-	if len(bundles) != 1 || !bytes.Equal(bundles[0].Bundle, result.Signatures[0].Bundle) {
-		t.Errorf("the registry holds %d bundles", len(bundles))
+	found := s.found(t, image)
+	if len(found) != len(result.Signatures) {
+		t.Errorf("the registry holds %d attestations", len(found))
+	}
+	for _, attachment := range found {
+		if attachment.Format == registry.FormatLegacyAttestation {
+			attachment.Format = signer.FormatLegacy
+		}
+		i := slices.IndexFunc(result.Signatures, func(x signer.Signature) bool { return x.Format == attachment.Format })
+		checkSame(t, result.Signatures[i], attachment)
 	}
 	items := must[[]archive.Item](t)(s.archive.BySubject(t.Context(), must[attest.Digest](t)(attest.ParseDigest(result.Digest)), 10))
 	var formats []string

@@ -64,6 +64,20 @@
 // An error of the store is treated like a crash at that point, since the write
 // may have happened.
 //
+// # Attestations
+//
+// An attestation goes through the same sequence. Step 3 makes a statement of the
+// caller's predicate, byte for byte, or of provenance that the service made of
+// the caller's verified claims as a part of the decision in step 1; what makes
+// it is checked before anything is contacted. The document holds the predicate
+// once: statements and bundles are functions of what is kept, and are made again
+// when they are needed. Flights are bounded by the predicates they hold.
+//
+// Provenance is built once. An operation that is taken up without its caller
+// signs the claims of the request; one without signatures that its caller
+// repeats is built anew, so that no certificate of one run is over the claims of
+// another.
+//
 // # Rotation and revocation
 //
 // All signatures of an operation are by one key version. A version that was
