@@ -18,15 +18,15 @@ import (
 type Which string
 
 const (
-	// WhichNewest: the authority's last word counts. Whoever can only add or
+	// WhichNewest takes the authority's last word. Whoever can only add or
 	// copy attestations cannot bring an earlier one back. The default where a
 	// report of a state is judged: condition, maxAge, vsa.
 	WhichNewest Which = "newest"
-	// WhichAny: one that satisfies everything is enough. The default for the
+	// WhichAny takes one that satisfies everything. The default for the
 	// record of an event, which a later one does not undo: provenance, or no
 	// expectation at all.
 	WhichAny Which = "any"
-	// WhichEvery: each must satisfy everything.
+	// WhichEvery wants each to satisfy everything.
 	WhichEvery Which = "every"
 )
 

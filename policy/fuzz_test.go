@@ -14,6 +14,10 @@ import (
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(control(f)))
 	f.Add(mustParse(f, control(f)).Document())
+	for _, require := range []string{wholeProvenance, wholeSummary, `{attestation: {predicateType: vuln, by: [a, b], maxAge: 1h, condition: "predicate.n == 0"}}`} {
+		f.Add([]byte(withIdentity(require)))
+		f.Add(mustParse(f, withIdentity(require)).Document())
+	}
 	f.Add([]byte("a: &a [x]\nb: *a\n"))
 	f.Add([]byte("%YAML 1.1\n---\nkind: !!str TrustPolicy\n"))
 	f.Add([]byte("kind: |\n  TrustPolicy\n? [complex]\n: 0x1F\n"))

@@ -210,14 +210,13 @@ func TestAttestationSpellings(t *testing.T) {
 	w.attachStatement("att", digest, []byte(statement), w.signedAt)
 	w.wantPassed(image)
 
-	draft := w.authority.BundleOf(testauthority.Attested(digest, scanType, scanOf(0, w.signedAt)), w.key, w.signedAt)
 	for payloadType, passes := range map[string]bool{
 		"application/vnd.in-toto.vuln+json": true, "application/vnd.in-toto.+json": false, "application/vnd.in-toto.a b+json": false,
 		"application/vnd.in-totox+json": false, "application/json": false,
 	} {
 		w := attested(t, wantsScan)
 		digest, image := w.image(payloadType)
-		draft = w.authority.BundleOf(testauthority.Attested(digest, scanType, scanOf(0, w.signedAt)), w.key, w.signedAt)
+		draft := w.authority.BundleOf(testauthority.Attested(digest, scanType, scanOf(0, w.signedAt)), w.key, w.signedAt)
 		draft.PayloadType = payloadType
 		draft.Resign()
 		w.attachBundle(digest, draft.JSON())

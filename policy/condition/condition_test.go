@@ -126,7 +126,7 @@ func TestCompileRefuses(t *testing.T) {
 	c := compiler(t)
 	for name, expression := range map[string]string{
 		"empty": "", "blank": " \n", "no boolean": "1 + 1", "text": "'true'", "list": "[true]",
-		"undeclared variable": "predicat.x == 0", "undeclared field of image": "image.tag == 'x'", "image itself": "image == 'x'",
+		"undeclared variable": "predicates.x == 0", "undeclared field of image": "image.tag == 'x'", "image itself": "image == 'x'",
 		"undeclared function": "now() > timestamp('2026-01-01T00:00:00Z')", "wrong types": "image.name == 1",
 		"context of another type": "context.cluster == 1", "syntax": "predicate.x ==", "two": "true; true",
 		"bad regular expression": "image.name.matches('(')", "large regular expression": "image.name.matches('(a{100}){100}')",

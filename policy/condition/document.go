@@ -152,7 +152,7 @@ func (n *node) read() error {
 	if isObject {
 		n.names = make(map[string]int32, len(n.order))
 		for i, name := range n.order {
-			n.names[name] = int32(i) //nolint:gosec // at most limits.ConditionMembers
+			n.names[name] = int32(i)
 		}
 	}
 	return nil

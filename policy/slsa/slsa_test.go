@@ -81,9 +81,19 @@ func TestEqual(t *testing.T) {
 		a, b string
 		same bool
 	}{
-		{`1`, `1.0`, true}, {`1`, `"1"`, false}, {`{"a":1,"b":2}`, `{"b":2,"a":1}`, true}, {`{"a":null,"b":"","c":{},"d":[]}`, ``, true},
-		{`{"a":{"b":{"c":""}}}`, `null`, true}, {`[1,2]`, `[2,1]`, false}, {`[1,null]`, `[1]`, false}, {`[null]`, `[""]`, true},
-		{`false`, `null`, false}, {`0`, ``, false}, {`{"a":1,"a":1}`, `{"a":1}`, false}, {`{`, `{`, false}, {`"A"`, `"\u0041"`, true},
+		{`1`, `1.0`, true},
+		{`1`, `"1"`, false},
+		{`{"a":1,"b":2}`, `{"b":2,"a":1}`, true},
+		{`{"a":null,"b":"","c":{},"d":[]}`, ``, true},
+		{`{"a":{"b":{"c":""}}}`, `null`, true},
+		{`[1,2]`, `[2,1]`, false},
+		{`[1,null]`, `[1]`, false},
+		{`[null]`, `[""]`, true},
+		{`false`, `null`, false},
+		{`0`, ``, false},
+		{`{"a":1,"a":1}`, `{"a":1}`, false},
+		{`{`, `{`, false},
+		{`"A"`, `"\u0041"`, true},
 	} {
 		if got := slsa.Equal(json.RawMessage(tt.a), json.RawMessage(tt.b)); got != tt.same {
 			t.Errorf("%s and %s: %t", tt.a, tt.b, got)

@@ -8,7 +8,7 @@ import (
 	"github.com/countersign/countersign/internal/limits"
 )
 
-// ErrSource: a URI does not name a repository in one way.
+// ErrSource says that a URI does not name a repository in one way.
 var ErrSource = errors.New("not the URI of a repository")
 
 // Source is a repository and what of it was built.
