@@ -446,3 +446,20 @@ func TestNeeds(t *testing.T) {
 		t.Error("the newest of some is not known without the others")
 	}
 }
+
+// What a layout requirement may not be, and where none may stand (F4).
+func TestParseRefusesLayouts(t *testing.T) {
+	for name, tt := range map[string]struct{ require, pointer string }{
+		"no document":   {`{layout: {}}`, "/spec/require/layout/document"},
+		"no layout":     {`{layout: {document: {_type: link}}}`, "/spec/require/layout/document"},
+		"no steps":      {`{layout: {document: {_type: layout, expires: "2027-01-01T00:00:00Z", steps: [], inspect: [], keys: {}}}}`, "/spec/require/layout/document"},
+		"unknown field": {`{layout: {document: {}, keys: {}}}`, "/spec/require/layout/keys"},
+		"in atLeast":    {`{atLeast: {n: 1, of: [{signature: {by: a}}, {any: [{layout: {document: {}}}]}]}}`, "/spec/require/atLeast/of/1/any/0/layout"},
+		"beside others": {`{layout: {document: {}}, signature: {by: a}}`, "/spec/require"},
+	} {
+		_, err := policy.Parse([]byte(withIdentity(tt.require)))
+		if f, ok := errors.AsType[*policy.FieldError](err); !ok || f.Pointer != tt.pointer {
+			t.Errorf("%s: %v, want a fault at %s", name, err, tt.pointer)
+		}
+	}
+}

@@ -38,7 +38,8 @@ type RequirementResult struct {
 // Without an accepted fact the answer is FAILED, whatever the policy. A
 // signature requirement holds by an accepted signature of the authority it
 // names that has a SignerID, and never by an attestation; an attestation
-// requirement by attestations of its type only. `all` and `any` hold by their
+// requirement by attestations of its type only; a layout by links that its own
+// keys signed. `all` and `any` hold by their
 // members. `atLeast` holds when n members can each be met by a signer of its
 // own, so that two signatures by one key, under whatever names, count once.
 // Adding an accepted fact never turns PASSED into FAILED but where the policy
@@ -114,6 +115,8 @@ func (q *requirement) judge(ctx context.Context, in *Question) finding {
 		return q.judgeSignature(in.Facts)
 	case q.attestation != nil:
 		return q.judgeAttestation(ctx, in)
+	case q.layout != nil:
+		return q.judgeLayout(in) //nolint:contextcheck // what it costs is bounded, and it waits for nothing
 	}
 	f := finding{signers: make(map[string]bool)}
 	var held []map[string]bool
@@ -259,6 +262,7 @@ func nearness(c Code) int {
 		LogEntryMissing, LogEntryMismatch, InclusionProofInvalid, CheckpointInvalid,
 		TimestampMissing, TimestampInvalid,
 		KeyOutsideWindow, KeyRevoked,
+		LayoutNotSatisfied,
 		PredicateInvalid, AttestationTooOld,
 		BuilderMismatch, SourceMismatch, ParameterMismatch, BuildLevelTooLow,
 		ConditionError, ConditionFalse,

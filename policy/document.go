@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 
 	"github.com/countersign/countersign/internal/limits"
 )
@@ -69,6 +70,17 @@ type requireSpec struct {
 	AtLeast     *atLeastSpec     `json:"atLeast,omitzero"`
 	Signature   *signatureSpec   `json:"signature,omitzero"`
 	Attestation *attestationSpec `json:"attestation,omitzero"`
+	Layout      *layoutSpec      `json:"layout,omitzero"`
+}
+
+// hasLayout reports whether a layout is among the requirements: it brings its
+// own keys.
+func (s *requireSpec) hasLayout() bool {
+	if s == nil {
+		return false
+	}
+	below := slices.Concat(s.All, s.Any)
+	return s.Layout != nil || slices.ContainsFunc(below, func(m requireSpec) bool { return m.hasLayout() })
 }
 
 type atLeastSpec struct {

@@ -72,6 +72,9 @@ func (i Image) Name() string { return i.Registry + "/" + i.Repository }
 // Question is all that a decision rests on.
 type Question struct {
 	Facts []Fact
+	// Links are the envelopes of links of in-toto layouts that were found, none
+	// verified: a layout knows its keys.
+	Links [][]byte
 	Image Image
 	// Context is what the caller said of the place.
 	Context map[string]string

@@ -103,7 +103,7 @@ func compileAll[P any](pointer string, patterns []string, compile func(string) (
 
 func (p *Policy) readAuthorities(d *document) error {
 	specs := d.Spec.Authorities
-	if n := len(specs); n == 0 || n > limits.Requirements {
+	if n := len(specs); n == 0 && !d.Spec.Require.hasLayout() || n > limits.Requirements {
 		return fault("/spec/authorities", "has %d authorities, want 1 to %d", n, limits.Requirements)
 	}
 	p.Authorities = make(map[string]Authority, len(specs))

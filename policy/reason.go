@@ -68,7 +68,7 @@ type Reason struct {
 
 // Evidence is one accepted signature or attestation.
 type Evidence struct {
-	// Format is bundle, legacy or notation; legacy are both of cosign's tags.
+	// Format is bundle, legacy, notation or layout; legacy are both of cosign's tags.
 	Format string `json:"format"`
 	// Digest is the subject it speaks of.
 	Digest string `json:"digest"`

@@ -9,13 +9,14 @@ import (
 )
 
 // requirement is one loaded requirement: a signature by an authority, an
-// attestation, or at least need of its members. `all` needs as many as it has,
+// attestation, an in-toto layout, or at least need of its members. `all` needs as many as it has,
 // `any` one.
 type requirement struct {
-	// authority is of a signature requirement, attestation of an attestation
-	// requirement; else members is not empty.
+	// One of authority (of a signature requirement), attestation, layout and
+	// members is not empty.
 	authority   string
 	attestation *attestation
+	layout      *layoutRule
 	members     []requirement
 	need        int
 	// distinct is set for `atLeast`, whose members must be met by different
@@ -26,7 +27,7 @@ type requirement struct {
 }
 
 func (q *requirement) isZero() bool {
-	return len(q.members) == 0 && q.authority == "" && q.attestation == nil
+	return len(q.members) == 0 && q.authority == "" && q.attestation == nil && q.layout == nil
 }
 
 func (p *Policy) readRequire(d *document) error {
@@ -43,6 +44,8 @@ func (p *Policy) readRequire(d *document) error {
 type reader struct {
 	authorities map[string]Authority
 	count       int
+	// counting is above 0 within thresholds.
+	counting int
 	// compiler is made for the first condition.
 	compiler *condition.Compiler
 }
@@ -55,13 +58,13 @@ func (r *reader) requirement(s *requireSpec, at string, depth int) (requirement,
 		return requirement{}, fault(at, "is nested deeper than %d", limits.PolicyDepth)
 	}
 	given := 0
-	for _, is := range []bool{s.All != nil, s.Any != nil, s.AtLeast != nil, s.Signature != nil, s.Attestation != nil} {
+	for _, is := range []bool{s.All != nil, s.Any != nil, s.AtLeast != nil, s.Signature != nil, s.Attestation != nil, s.Layout != nil} {
 		if is {
 			given++
 		}
 	}
 	if given != 1 {
-		return requirement{}, fault(at, "must have exactly one of all, any, atLeast, signature and attestation")
+		return requirement{}, fault(at, "must have exactly one of all, any, atLeast, signature, attestation and layout")
 	}
 	switch {
 	case s.All != nil:
@@ -74,6 +77,8 @@ func (r *reader) requirement(s *requireSpec, at string, depth int) (requirement,
 		return r.atLeast(s.AtLeast, at+"/atLeast", depth)
 	case s.Signature != nil:
 		return r.signature(s.Signature, at+"/signature")
+	case s.Layout != nil:
+		return r.layout(s.Layout, at+"/layout")
 	default:
 		return r.attestation(s.Attestation, at+"/attestation")
 	}
@@ -97,7 +102,9 @@ func (r *reader) members(specs []requireSpec, at string, depth int) ([]requireme
 // atLeast refuses thresholds that cannot be met: one signer counts once, so
 // neither the members nor the authorities they name may be fewer than n.
 func (r *reader) atLeast(s *atLeastSpec, at string, depth int) (requirement, error) {
+	r.counting++
 	members, err := r.members(s.Of, at+"/of", depth)
+	r.counting--
 	if err != nil {
 		return requirement{}, err
 	}
@@ -158,6 +165,9 @@ type Needs struct {
 	// Everything is set if the decision rests on there being nothing else, so
 	// that no part of what is known of the image may be left out.
 	Everything bool
+	// Links is set if links of in-toto layouts are looked at, whatever they are
+	// about and whoever signed them.
+	Links bool
 }
 
 // Needs says what facts the decision rests on.
@@ -172,6 +182,9 @@ func (q *requirement) needs(n *Needs) {
 	if a := q.attestation; a != nil {
 		n.PredicateTypes[a.predicateType] = true
 		n.Everything = n.Everything || a.which != WhichAny
+	}
+	if q.layout != nil {
+		n.Links = true
 	}
 	for i := range q.members {
 		q.members[i].needs(n)

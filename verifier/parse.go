@@ -90,6 +90,8 @@ type signed struct {
 	// part of it.
 	statement []byte
 	predicate []byte
+	// dsse is the envelope that the statement is in.
+	dsse attest.Envelope
 	// envelope is the JSON around the statement where the format keeps it as it
 	// was made. Timestamps are then over all of it, else over the signature.
 	envelope   []byte
@@ -158,6 +160,7 @@ func parseEnvelope(e attest.Envelope) (*signed, *fault) {
 		predicateType: statement.PredicateType,
 		statement:     e.Payload,
 		predicate:     statement.Predicate,
+		dsse:          e,
 	}
 	if statement.PredicateType == attest.PredicateCosignSign && e.PayloadType == attest.PayloadTypeInToto {
 		s.kind = policy.KindSignature

@@ -30,6 +30,8 @@ type round struct {
 	known map[string]keys.Key
 	// roots are the other trusted roots read so far.
 	roots map[string]*trusted
+	// links are the envelopes of in-toto links found so far.
+	links [][]byte
 	// needs is what the policies of the panel look at.
 	needs policy.Needs
 	// unsure: something could not be read, so a FAILED must not be kept.
@@ -104,6 +106,7 @@ func (r *round) need(n policy.Needs) {
 	}
 	r.needs.Signatures = r.needs.Signatures || n.Signatures
 	r.needs.Everything = r.needs.Everything || n.Everything
+	r.needs.Links = r.needs.Links || n.Links
 	maps.Copy(r.needs.PredicateTypes, n.PredicateTypes)
 }
 
@@ -112,7 +115,7 @@ func (r *round) wants(predicateType string) bool {
 	if predicateType == attest.PredicateCosignSign {
 		return r.needs.Signatures
 	}
-	return r.needs.PredicateTypes[predicate.Canonical(predicateType)]
+	return r.needs.Links && policy.IsLink(predicateType) || r.needs.PredicateTypes[predicate.Canonical(predicateType)]
 }
 
 func sortedNames(authorities map[string]policy.Authority) []string {
@@ -140,7 +143,7 @@ func (r *round) weigh(ctx context.Context, found []*evidence) {
 	for i := range r.panel {
 		s := &r.panel[i]
 		s.outcome = s.Policy.Decide(ctx, policy.Question{
-			Facts: s.facts, Context: r.question.context, Now: r.bench.now, Unread: r.unread,
+			Facts: s.facts, Links: r.links, Context: r.question.context, Now: r.bench.now, Unread: r.unread,
 			Image: policy.Image{Registry: r.subject.Host, Repository: r.subject.Repository, Digest: r.bench.artifact.digest.String()},
 		})
 	}
@@ -235,6 +238,12 @@ func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evi
 	e.signed, e.fault = a.parse()
 	if e.fault != nil {
 		r.log.DebugContext(ctx, "unreadable signature", "image", r.subject.String(), "reason", e.fault.text, "cause", e.fault.cause)
+	}
+	if r.needs.Links && e.signed != nil && policy.IsLink(e.signed.predicateType) {
+		// What was parsed is what is judged: the envelope is written anew.
+		if raw, err := e.signed.dsse.Marshal(); err == nil {
+			r.links = append(r.links, raw)
+		}
 	}
 	return append(found, e)
 }

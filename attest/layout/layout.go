@@ -23,6 +23,9 @@ type Layout struct {
 	expires time.Time
 }
 
+// Expires is from when on no link satisfies the layout.
+func (l *Layout) Expires() time.Time { return l.expires }
+
 // Parse reads a layout: the JSON that stands under `signed` in a layout file,
 // with unknown fields, duplicate names and everything that the package says it
 // refuses refused. Errors wrap ErrLayout and name the step.
