@@ -76,13 +76,13 @@ func ParseRefs(patterns []string) (Refs, error) {
 	if len(patterns) > limits.KeyRefs {
 		return Refs{}, fmt.Errorf("%w: more than %d", ErrRef, limits.KeyRefs)
 	}
-	for _, p := range patterns {
+	for i, p := range patterns { // named by number: one could hold what must not be printed
 		backend, err := BackendOf(strings.ReplaceAll(p, "*", "x"))
 		if err != nil {
-			return Refs{}, fmt.Errorf("%q: %w", p, err)
+			return Refs{}, fmt.Errorf("reference %d: %w", i+1, err)
 		}
 		if strings.Contains(fixedPart(backend, p), "*") {
-			return Refs{}, fmt.Errorf("%q: %w: * may not stand in a host or after ?", p, ErrRef)
+			return Refs{}, fmt.Errorf("reference %d: %w: * may not stand in a host or after ?", i+1, ErrRef)
 		}
 	}
 	return Refs{patterns: slices.Clone(patterns)}, nil

@@ -3,14 +3,10 @@ package keys_test
 import (
 	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"errors"
 	"math/big"
-	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/countersign/countersign/internal/limits"
@@ -18,133 +14,8 @@ import (
 	"github.com/countersign/countersign/keys/keystest"
 )
 
-// vault is a back end in memory whose clients ignore their context, as some
-// real ones do.
-type vault struct {
-	mu      sync.Mutex
-	private map[string]crypto.Signer
-	down    bool
-	damage  bool
-	hang    chan struct{}
-}
-
-func (v *vault) get(ref string) (crypto.Signer, error) {
-	v.mu.Lock()
-	hang, down, private, ok := v.hang, v.down, v.private[ref], v.private[ref] != nil
-	v.mu.Unlock()
-	if hang != nil {
-		<-hang
-	}
-	switch {
-	case down:
-		return nil, errors.New("connection refused")
-	case !ok:
-		return nil, keys.ErrRefused
-	}
-	return private, nil
-}
-
-func (v *vault) Open(_ context.Context, ref string) (keys.Remote, error) {
-	private, err := v.get(ref)
-	if err != nil {
-		return nil, err
-	}
-	return &vaultKey{v, ref, private.Public()}, nil
-}
-
-type vaultKey struct {
-	vault  *vault
-	ref    string
-	public crypto.PublicKey
-}
-
-func (k *vaultKey) Public() crypto.PublicKey { return k.public }
-
-func (k *vaultKey) SignDigest(_ context.Context, digest []byte, hash crypto.Hash) ([]byte, error) {
-	private, err := k.vault.get(k.ref)
-	if err != nil {
-		return nil, err
-	}
-	signature, err := private.Sign(rand.Reader, digest, hash)
-	k.vault.mu.Lock()
-	defer k.vault.mu.Unlock()
-	if k.vault.damage {
-		return nil, nil // row D7: an empty signature is one too
-	}
-	return signature, err
-}
-
-func (v *vault) put(t *testing.T, ref string, a keys.Algorithm) {
-	t.Helper()
-	var private crypto.Signer
-	var err error
-	switch a {
-	case keys.ECDSAP256:
-		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	case keys.ECDSAP384:
-		private, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	default:
-		private, err = rsa.GenerateKey(rand.Reader, 3072)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.private[ref] = private
-}
-
-func (v *vault) toggle(field func(on bool)) func(*testing.T) func() {
-	return func(*testing.T) func() {
-		set := func(on bool) {
-			v.mu.Lock()
-			defer v.mu.Unlock()
-			field(on)
-		}
-		set(true)
-		return func() { set(false) }
-	}
-}
-
-func newVault(t *testing.T) (*vault, keystest.Peer) {
-	t.Helper()
-	v := &vault{private: map[string]crypto.Signer{}}
-	foreign, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	v.private["hashivault://p521"] = foreign
-	made := 0
-	return v, keystest.Peer{
-		Name: keys.BackendHashivault, Backend: v,
-		Algorithms: []keys.Algorithm{keys.ECDSAP256, keys.ECDSAP384, keys.RSA3072},
-		Make: func(t *testing.T, a keys.Algorithm) string {
-			made++
-			ref := "hashivault://key-" + strconv.Itoa(made)
-			v.put(t, ref, a)
-			return ref
-		},
-		Missing: "hashivault://nothing", Foreign: "hashivault://p521",
-		Replace: v.put,
-		Break:   v.toggle(func(on bool) { v.down = on }),
-		Corrupt: v.toggle(func(on bool) { v.damage = on }),
-		Hang: func(*testing.T) func() {
-			v.mu.Lock()
-			defer v.mu.Unlock()
-			v.hang = make(chan struct{})
-			return func() {
-				v.mu.Lock()
-				defer v.mu.Unlock()
-				close(v.hang)
-				v.hang = nil
-			}
-		},
-	}
-}
-
 func TestBackendInMemory(t *testing.T) {
-	_, peer := newVault(t)
-	keystest.Run(t, peer)
+	keystest.Run(t, keystest.NewMemory().Peer(t))
 }
 
 // TestRefs is row I1: which places a caller may have this service call. Each
@@ -262,7 +133,7 @@ func TestAdoptionNeedsItsBackend(t *testing.T) {
 // TestReservedRefs keeps callers from adopting an authority's key before the
 // authority does.
 func TestReservedRefs(t *testing.T) {
-	_, peer := newVault(t)
+	peer := keystest.NewMemory().Peer(t)
 	b := open(t)
 	ref := peer.Make(t, keys.ECDSAP256)
 	refs, err := keys.ParseRefs([]string{"hashivault://*"})
@@ -287,7 +158,7 @@ func TestReservedRefs(t *testing.T) {
 
 // TestWeakModuli: what a back end shows is held to what keys made here are.
 func TestWeakModuli(t *testing.T) {
-	_, peer := newVault(t)
+	peer := keystest.NewMemory().Peer(t)
 	good, err := rsa.GenerateKey(rand.Reader, 3072)
 	if err != nil {
 		t.Fatal(err)
