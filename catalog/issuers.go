@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/countersign/countersign/attest/provenance"
+	"github.com/countersign/countersign/identity/mtls"
 	"github.com/countersign/countersign/identity/oidc"
 	"github.com/countersign/countersign/internal/limits"
 )
@@ -35,6 +36,27 @@ func (c *Catalog) ProvenanceRules(ctx context.Context, issuerURL string) (proven
 		return provenance.Rules{}, err
 	}
 	return *issuer.Provenance, nil
+}
+
+// ClientIssuers are the issuers of client certificates. It makes Catalog an
+// mtls.Issuers.
+func (c *Catalog) ClientIssuers(ctx context.Context) ([]mtls.Issuer, error) {
+	entries, err := c.issuers.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []mtls.Issuer
+	for _, e := range entries {
+		if e.Value.Kind != oidc.MTLS {
+			continue
+		}
+		authorities, err := e.Value.ClientAuthorities()
+		if err != nil {
+			return nil, fmt.Errorf("%w: issuer %s: %w", ErrStored, e.Name, err)
+		}
+		out = append(out, mtls.Issuer{URL: e.Value.URL, Authorities: authorities, Roles: e.Value.Roles})
+	}
+	return out, nil
 }
 
 // DraftIssuer checks an issuer (the JSON of oidc.Issuer) that is to be kept

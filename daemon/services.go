@@ -14,6 +14,7 @@ import (
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/catalog"
+	"github.com/countersign/countersign/identity/mtls"
 	"github.com/countersign/countersign/identity/oidc"
 	"github.com/countersign/countersign/identity/token"
 	"github.com/countersign/countersign/keys"
@@ -40,6 +41,7 @@ type services struct {
 	archive    *archive.Archive
 	tokens     *token.Tokens
 	identities *oidc.Verifier
+	clients    *mtls.Verifier
 	registry   *registry.Client
 	verifier   *verifier.Verifier
 	masterSeal *keys.Master
@@ -97,6 +99,9 @@ func (d *Daemon) openRecords(_ context.Context, s *services) error {
 	if err != nil {
 		return err
 	}
+	if s.clients, err = mtls.New(d.catalog, d.cfg.Clock); err != nil {
+		return err
+	}
 	s.registry = registry.New(registry.Config{
 		Rules: d.catalog, Clock: d.cfg.Clock, Logger: d.cfg.Logger, UserAgent: "countersign/" + d.cfg.Version,
 	})
@@ -145,7 +150,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 	var err error
 	d.server, err = server.New(server.Config{
 		Signer: d.signer, Verifier: s.verifier, Keys: d.ring.Ring, Catalog: d.catalog,
-		Tokens: s.tokens, Authenticator: s.tokens, IdentityTokens: s.identities, Registry: s.registry, Log: d.log,
+		Tokens: s.tokens, Authenticator: s.tokens, IdentityTokens: s.identities, ClientCertificates: s.clients, Registry: s.registry, Log: d.log,
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,

@@ -13,6 +13,10 @@ import (
 // subject is the token's name.
 const Local = "local"
 
+// KindMTLS is the Kind of identities that authenticate with a client
+// certificate.
+const KindMTLS = "mtls"
+
 // Role is what an identity may do as a kind of person.
 type Role string
 
@@ -45,14 +49,17 @@ func ParseRole(s string) (Role, error) {
 // Identity is an authenticated caller. The zero value is nobody and may
 // nothing.
 type Identity struct {
-	// Issuer is Local or the issuer URL of a verified token.
+	// Issuer is Local, the issuer URL of a verified token, or `mtls:NAME` of a
+	// verified client certificate.
 	Issuer string
-	// Subject is the token's name or the verified `sub` claim.
+	// Subject is the token's name, the verified `sub` claim or the certificate's
+	// one name.
 	Subject string
 	// Kind says how the issuer shapes its claims: github, gitlab, buildkite,
-	// circleci, kubernetes or generic. It is empty for Local.
+	// circleci, kubernetes, generic or KindMTLS. It is empty for Local.
 	Kind string
-	// Claims are the verified claims of a JWT, flattened to strings.
+	// Claims are the verified claims of a JWT, flattened to strings, or the
+	// names in a certificate.
 	Claims map[string]string
 	// Roles are what the identity may do.
 	Roles []Role

@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
+	"net/http"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -27,6 +29,13 @@ type IdentityTokens interface {
 	AuthenticateFor(ctx context.Context, jwt string, demand oidc.Demand) (identity.Identity, error)
 }
 
+// ClientCertificates recognises the certificate that a client proved in TLS to
+// hold, first of the chain that it sent. The law of Authenticator holds for it
+// too.
+type ClientCertificates interface {
+	Authenticate(ctx context.Context, chain []*x509.Certificate) (identity.Identity, error)
+}
+
 // maxBearer bounds the Authorization header: a scheme and a JWT.
 const maxBearer = limits.IDToken + 64
 
@@ -47,7 +56,7 @@ func (s *Server) authorise(c *gin.Context) {
 		c.Next()
 		return
 	}
-	caller, err := s.authenticate(c.Request.Context(), c.Request.Header.Values("Authorization"), a.demand(c))
+	caller, err := s.authenticate(c.Request, a.demand(c))
 	requestOf(c.Request.Context()).caller = caller
 	switch {
 	case a.anonymous && len(c.Request.Header.Values("Authorization")) == 0:
@@ -71,12 +80,30 @@ func (a access) demand(c *gin.Context) oidc.Demand {
 	return d
 }
 
-// authenticate reads the one Authorization header there may be. What begins
-// like an API token is one; anything else is a JWT of an issuer.
-func (s *Server) authenticate(ctx context.Context, headers []string, demand oidc.Demand) (identity.Identity, error) {
-	if len(headers) == 0 {
+// authenticate reads the one Authorization header there may be. Without one
+// the client certificate of the connection counts, if there is one: a header is
+// said for this request, a certificate for whatever the connection is used for,
+// so a header that is wrong is not healed by a certificate.
+func (s *Server) authenticate(r *http.Request, demand oidc.Demand) (identity.Identity, error) {
+	if headers := r.Header.Values("Authorization"); len(headers) > 0 {
+		return s.bearer(r.Context(), headers, demand)
+	}
+	if s.cfg.ClientCertificates == nil || r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return identity.Identity{}, errNoCredentials
 	}
+	caller, err := s.cfg.ClientCertificates.Authenticate(r.Context(), r.TLS.PeerCertificates)
+	if err == nil && caller.IsZero() {
+		err = errBadCredentials
+	}
+	if err != nil {
+		return identity.Identity{}, err
+	}
+	return caller, nil
+}
+
+// bearer reads a token: what begins like an API token is one; anything else is
+// a JWT of an issuer.
+func (s *Server) bearer(ctx context.Context, headers []string, demand oidc.Demand) (identity.Identity, error) {
 	if len(headers) > 1 || len(headers[0]) > maxBearer {
 		return identity.Identity{}, errBadCredentials
 	}

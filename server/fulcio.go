@@ -349,7 +349,7 @@ func (s *Server) fulcioConfiguration(c *gin.Context) {
 			return
 		}
 		for _, e := range entries {
-			if slices.Contains(e.Value.Roles, identity.Signer) {
+			if e.Value.Kind != oidc.MTLS && slices.Contains(e.Value.Roles, identity.Signer) {
 				answer.Issuers = append(answer.Issuers, wireFulcioIssuer(e.Value))
 			}
 		}
@@ -370,7 +370,7 @@ func wireFulcioIssuer(i oidc.Issuer) fulcioIssuer {
 		out.Type = "kubernetes"
 	case oidc.Generic:
 		out.Type, out.Challenge = "email", "email"
-	case oidc.GitHub, oidc.GitLab, oidc.Buildkite, oidc.CircleCI:
+	case oidc.GitHub, oidc.GitLab, oidc.Buildkite, oidc.CircleCI, oidc.MTLS:
 	}
 	return out
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/catalog"
 	"github.com/countersign/countersign/identity"
+	"github.com/countersign/countersign/identity/mtls"
 	"github.com/countersign/countersign/identity/oidc"
 	"github.com/countersign/countersign/identity/token"
 	"github.com/countersign/countersign/internal/glob"
@@ -105,8 +106,8 @@ func tokenProblems() []row {
 func doorProblems() []row {
 	return []row{
 		{
-			"unauthenticated", http.StatusUnauthorized, "Not authenticated", "Send a valid API token, or an identity token of a configured issuer, as Authorization: Bearer. It may be missing, expired, revoked or misspelt.", 0,
-			[]error{errNoCredentials, errBadCredentials, token.ErrInvalid, oidc.ErrInvalid},
+			"unauthenticated", http.StatusUnauthorized, "Not authenticated", "Send a valid API token, or an identity token of a configured issuer, as Authorization: Bearer, or a client certificate of a configured issuer. It may be missing, expired, revoked or misspelt.", 0,
+			[]error{errNoCredentials, errBadCredentials, token.ErrInvalid, oidc.ErrInvalid, mtls.ErrInvalid},
 		},
 		{
 			"forbidden", http.StatusForbidden, "Not allowed", "The caller's roles or grants do not cover this call.", 0,

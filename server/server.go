@@ -75,11 +75,13 @@ type Config struct {
 	Authenticator Authenticator
 	// IdentityTokens is optional; without it no JWT authenticates.
 	IdentityTokens IdentityTokens
-	Registry       RegistryChecker
-	Log            Log
-	Timestamper    Timestamper
-	Archive        *archive.Archive
-	Journal        *audit.Journal
+	// ClientCertificates is optional; without it no certificate authenticates.
+	ClientCertificates ClientCertificates
+	Registry           RegistryChecker
+	Log                Log
+	Timestamper        Timestamper
+	Archive            *archive.Archive
+	Journal            *audit.Journal
 	// Trust is the trusted root in force.
 	Trust func() trust.Root
 	// Certificates serves the Fulcio protocol; optional, without it there are no

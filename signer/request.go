@@ -208,7 +208,7 @@ func keyName(caller identity.Identity, name string) (string, error) {
 	if name != "" && name != IdentityKey {
 		return name, nil
 	}
-	if caller.IsZero() || caller.Issuer == identity.Local {
+	if caller.IsZero() || caller.Issuer == identity.Local || caller.Kind == identity.KindMTLS {
 		return "", fmt.Errorf("%w: %w", &RequestError{Field: "/key", Detail: ErrIdentityKey.Error()}, ErrIdentityKey)
 	}
 	return IdentityKey, nil

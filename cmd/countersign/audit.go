@@ -100,7 +100,7 @@ func (a *app) audit(ctx context.Context, f auditFlags) (logReport, error) {
 	}
 	shard := folderShards(f.dataDir)
 	if f.url != "" {
-		client, err := api.NewClient(f.url, "")
+		client, err := a.stranger(f.url)
 		if err != nil {
 			return report, usagef("%v", err)
 		}
@@ -183,7 +183,7 @@ func (a *app) auditRoot(ctx context.Context, f auditFlags) ([]byte, error) {
 		}
 		return root, nil
 	}
-	client, err := api.NewClient(f.url, "")
+	client, err := a.stranger(f.url)
 	if err != nil {
 		return nil, usagef("%v", err)
 	}

@@ -40,6 +40,7 @@ func settings() []setting {
 		{"organization", "Countersign", "organization named in the timestamp authority's certificates"},
 		{"tls-cert", "", "PEM file with the certificate chain to serve"},
 		{"tls-key", "", "PEM file with its private key"},
+		{"tls-client-certificates", false, "ask clients for a certificate; issuers of the kind mtls say whose are believed"},
 		{"behind-proxy", false, "serve plain HTTP on a non-loopback address because a proxy in front ends TLS"},
 		{"auth.anonymous-verify", false, "let callers without credentials verify and ask for admission"},
 		{"log.checkpoint-interval", limits.CheckpointInterval, "how often a grown log publishes a checkpoint (100ms to 500ms)"},
@@ -82,6 +83,7 @@ func addSettings(flags *pflag.FlagSet) {
 type serveConfig struct {
 	listen            string
 	tlsCert, tlsKey   string
+	clientCerts       bool
 	logLevel, logForm string
 	daemon            daemon.Config
 }
@@ -175,9 +177,12 @@ func loadFile(k *koanf.Koanf, flags *pflag.FlagSet, getenv func(string) string) 
 
 func validate(k *koanf.Koanf) (serveConfig, error) {
 	c := serveConfig{
-		listen:   k.String("listen"),
-		tlsCert:  k.String("tls-cert"),
-		tlsKey:   k.String("tls-key"),
+		listen:  k.String("listen"),
+		tlsCert: k.String("tls-cert"),
+		tlsKey:  k.String("tls-key"),
+
+		clientCerts: k.Bool("tls-client-certificates"),
+
 		logLevel: k.String("log-level"),
 		logForm:  k.String("log-format"),
 	}
@@ -187,6 +192,11 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 	}
 	if (c.tlsCert == "") != (c.tlsKey == "") {
 		return c, fmt.Errorf("%w: tls-cert and tls-key go together", errConfig)
+	}
+	if c.clientCerts && c.tlsCert == "" {
+		// A proxy that ends TLS has seen the proof of the key, and a header in
+		// which it tells of that could be anybody's.
+		return c, fmt.Errorf("%w: tls-client-certificates needs tls-cert and tls-key: only who ends TLS sees a certificate proven", errConfig)
 	}
 	if c.tlsCert == "" && !loopback(host) && !k.Bool("behind-proxy") {
 		return c, fmt.Errorf("%w: serving plain HTTP on %s needs tls-cert and tls-key, or behind-proxy when a proxy in front ends TLS", errConfig, c.listen)

@@ -12,7 +12,7 @@ import (
 
 func (a *app) issuersCommand() *cobra.Command {
 	cmd := group("issuers", "Manage whose identity tokens are believed")
-	cmd.Long = "An issuer signs the OpenID Connect tokens of a CI system, a cluster or an identity\nprovider. What its identities may sign is said by grants."
+	cmd.Long = "An issuer signs the OpenID Connect tokens of a CI system, a cluster or an identity\nprovider; one of the kind mtls certifies clients. What its identities may sign is\nsaid by grants."
 	cmd.AddCommand(
 		listCommand(a, "List issuers",
 			func(ctx context.Context, c *api.Client, o api.ListOptions) (api.IssuerList, error) {
@@ -42,7 +42,8 @@ func (a *app) applyIssuerCommand() *cobra.Command {
 		Long: "Takes the whole definition, from flags or from a YAML or JSON file (-f) with the\n" +
 			"fields of the API. What is said of provenance is only in a file.",
 		Example: "  countersign issuers apply github --kind github \\\n" +
-			"    --issuer https://token.actions.githubusercontent.com --audience https://sign.example.com",
+			"    --issuer https://token.actions.githubusercontent.com --audience https://sign.example.com\n" +
+			"  countersign issuers apply build-farm --kind mtls --ca-bundle farm-ca.pem",
 		Args: exactArgs("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if path != "" {
@@ -72,8 +73,8 @@ func (a *app) applyIssuerCommand() *cobra.Command {
 	flags.StringVarP(&path, "file", "f", "", "file with the definition; - is standard input")
 	flags.StringVar(&request.URL, "issuer", "", "the iss of its tokens, byte for byte")
 	flags.StringVar(&request.Audience, "audience", "", "the aud that its tokens must have")
-	flags.StringVar(&request.Kind, "kind", "", "github, gitlab, buildkite, circleci, kubernetes or generic")
-	flags.StringVar(&caFile, "ca-bundle", "", "PEM file of certificate authorities to believe instead of the system's")
+	flags.StringVar(&request.Kind, "kind", "", "github, gitlab, buildkite, circleci, kubernetes, generic, or mtls for client certificates")
+	flags.StringVar(&caFile, "ca-bundle", "", "PEM file of certificate authorities to believe instead of the system's; of the kind mtls, those of its client certificates")
 	flags.StringVar(&request.JWKSURL, "jwks-url", "", "where its keys are, instead of what its discovery document says")
 	flags.StringToStringVar(&request.ClaimsMapping, "claim", nil, "of the kind generic: OURS=THEIRS, a known name for one of its claims")
 	flags.StringSliceVar(&request.Roles, "roles", nil, "what its identities may do: verifier, signer, auditor (default signer)")

@@ -50,11 +50,17 @@ func (a *app) client() (*api.Client, error) {
 	if url == "" {
 		return nil, usagef("no service named: set COUNTERSIGN_URL and COUNTERSIGN_TOKEN, or run countersign login")
 	}
+	files := a.tlsFiles()
+	transport, err := files.transport()
+	if err != nil {
+		return nil, err
+	}
 	token := a.getenv("COUNTERSIGN_TOKEN")
-	if token == "" && strings.TrimRight(url, "/") == strings.TrimRight(kept.URL, "/") {
+	// A token would be the one that counts: with a certificate, a kept one stays.
+	if token == "" && files.certificate == "" && strings.TrimRight(url, "/") == strings.TrimRight(kept.URL, "/") {
 		token = kept.Token
 	}
-	client, err := api.NewClientWith(api.ClientConfig{URL: url, Token: token, UserAgent: "countersign/" + version})
+	client, err := api.NewClientWith(api.ClientConfig{URL: url, Token: token, Transport: transport, UserAgent: "countersign/" + version})
 	if err != nil {
 		return nil, usagef("%v", err)
 	}
@@ -102,7 +108,11 @@ func (a *app) loginCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			client, err := api.NewClient(args[0], token)
+			transport, err := tlsFiles{authorities: a.tlsFiles().authorities}.transport()
+			if err != nil {
+				return err
+			}
+			client, err := api.NewClientWith(api.ClientConfig{URL: args[0], Token: token, Transport: transport, UserAgent: "countersign/" + version})
 			if err != nil {
 				return usagef("%v", err)
 			}

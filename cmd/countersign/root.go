@@ -25,6 +25,8 @@ type app struct {
 	clock  clock.Clock
 	format string
 	url    string
+	// tls are the files of a private TLS set-up.
+	tls tlsFiles
 }
 
 // run executes one command line and returns the exit code.
@@ -78,6 +80,9 @@ func (a *app) rootCommand() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVarP(&a.format, "output", "o", "table", "form of the answer: table, json or yaml")
 	flags.StringVar(&a.url, "url", "", "the service's URL (COUNTERSIGN_URL)")
+	flags.StringVar(&a.tls.certificate, "client-cert", "", "PEM file with a client certificate to authenticate with (COUNTERSIGN_CLIENT_CERT)")
+	flags.StringVar(&a.tls.key, "client-key", "", "PEM file with its private key (COUNTERSIGN_CLIENT_KEY)")
+	flags.StringVar(&a.tls.authorities, "cacert", "", "PEM file of certificate authorities to believe for the service instead of the system's (COUNTERSIGN_CACERT)")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return checkFormat(a.format) }
 	root.AddCommand(
 		a.serveCommand(), a.demoCommand(), a.loginCommand(),

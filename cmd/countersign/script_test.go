@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +18,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/countersign/countersign/internal/localregistry"
+	"github.com/countersign/countersign/internal/testauthority"
 )
 
 // TestScripts runs testdata/script: each story has a folder, a free address
@@ -45,7 +48,7 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"await": await, "eventually": eventually, "exits": exits, "login": useToken, "envsubst": substitute, "pempolicy": pemPolicy,
+			"await": await, "eventually": eventually, "exits": exits, "login": useToken, "envsubst": substitute, "pempolicy": pemPolicy, "certificates": certificates,
 		},
 	})
 }
@@ -59,10 +62,13 @@ func freeAddress() (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// await waits until the service at $ADDRESS is ready.
-func await(ts *testscript.TestScript, _ bool, _ []string) {
+// await [SCHEME] waits until the service at $ADDRESS is ready.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	scheme := firstOf(append(args, "http")...)
+	// Whether it answers is asked, not who it is.
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		resp, err := http.Get("http://" + ts.Getenv("ADDRESS") + "/readyz")
+		resp, err := client.Get(scheme + "://" + ts.Getenv("ADDRESS") + "/readyz")
 		if err != nil {
 			continue
 		}
@@ -117,3 +123,34 @@ func pemPolicy(ts *testscript.TestScript, _ bool, args []string) {
 "require": {"all": [{"signature": {"by": "key"}}]}}}`, ts.Getenv("REGISTRY")+"/**", ts.ReadFile(args[0]))
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(document), 0o600))
 }
+
+// certificates writes what TLS needs: farm.pem, the authority of the server's
+// certificate and of a client's, and server, client and stranger, each as .pem
+// and .key; the last is of a look-alike authority.
+func certificates(ts *testscript.TestScript, _ bool, _ []string) {
+	tb := scriptTB{TB: nil, ts: ts}
+	farm, other := testauthority.NewClientCA(tb, "farm"), testauthority.NewClientCA(tb, "farm")
+	write := func(name string, content []byte) { ts.Check(os.WriteFile(ts.MkAbs(name), content, 0o600)) }
+	write("farm.pem", []byte(farm.PEM()))
+	for name, pair := range map[string]tls.Certificate{
+		"client": farm.Issue(nil), "stranger": other.Issue(nil),
+		"server": farm.Issue(func(c *x509.Certificate) {
+			c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+			c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
+		}),
+	} {
+		certificate, key := testauthority.PairPEM(tb, pair)
+		write(name+".pem", certificate)
+		write(name+".key", key)
+	}
+}
+
+// scriptTB lets helpers of tests end a script.
+type scriptTB struct {
+	testing.TB
+	ts *testscript.TestScript
+}
+
+func (scriptTB) Helper() {}
+
+func (t scriptTB) Fatal(args ...any) { t.ts.Fatalf("%s", fmt.Sprint(args...)) }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -63,6 +64,11 @@ func (a *app) serve(ctx context.Context, config serveConfig) error {
 
 func serveHTTP(ctx context.Context, d *daemon.Daemon, listener net.Listener, config serveConfig) error {
 	server := newHTTPServer(d.Handler(), config.daemon.Logger)
+	if config.clientCerts {
+		// TLS has the client prove its key; whose certificate counts is decided
+		// for each request, so a resumed session needs no second look here.
+		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert}
+	}
 	failed := make(chan error, 1)
 	go func() {
 		if config.tlsCert != "" {

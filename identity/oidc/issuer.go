@@ -31,10 +31,15 @@ const (
 	Kubernetes Kind = "kubernetes"
 	// Generic is any other; ClaimsMapping gives its claims known names.
 	Generic Kind = "generic"
+	// MTLS has client certificates and no tokens; see package identity/mtls.
+	MTLS Kind = identity.KindMTLS
 )
 
 // Kinds lists every kind.
-func Kinds() []Kind { return []Kind{GitHub, GitLab, Buildkite, CircleCI, Kubernetes, Generic} }
+func Kinds() []Kind { return []Kind{GitHub, GitLab, Buildkite, CircleCI, Kubernetes, Generic, MTLS} }
+
+// mtlsScheme begins the URL of an issuer of the kind MTLS: `mtls:NAME`.
+const mtlsScheme = "mtls:"
 
 // Issuer says whose tokens are believed and how far. Only ParseIssuer makes a
 // checked one; it must not be changed.
@@ -42,14 +47,16 @@ type Issuer struct {
 	// Name is the managed object's name; it is not part of the document.
 	Name string `json:"-"`
 	// URL is the iss of its tokens, compared byte for byte: https://HOST[/PATH]
-	// without user, query or fragment; http only with InsecureHTTP.
+	// without user, query or fragment; http only with InsecureHTTP. Of the kind
+	// MTLS it is `mtls:NAME`.
 	URL string `json:"url"`
 	// Audience is the aud that its tokens must have: 1 to 1024 printable ASCII
-	// characters.
+	// characters. None of the kind MTLS.
 	Audience string `json:"audience"`
 	Kind     Kind   `json:"kind"`
 	// CABundle is PEM; if set, only these authorities are trusted for the
-	// issuer's host.
+	// issuer's host. Of the kind MTLS they are those of the client certificates,
+	// and nothing but certificates of authorities.
 	CABundle string `json:"caBundle,omitempty"`
 	// JWKSURL is where the keys are, for an issuer whose discovery document is
 	// missing or names another host. Discovery is not used then.
@@ -86,7 +93,10 @@ func ParseIssuer(name string, document []byte) (Issuer, error) {
 	if err := strictjson.NoNull(document); err != nil {
 		return Issuer{}, fmt.Errorf("%w: %w", ErrIssuer, err)
 	}
-	if err := i.validate(); err != nil {
+	if i.Kind == MTLS && i.URL == "" {
+		i.URL = mtlsScheme + name
+	}
+	if err := i.validate(name); err != nil {
 		return Issuer{}, fmt.Errorf("%w: %w", ErrIssuer, err)
 	}
 	if len(i.Roles) == 0 {
@@ -106,7 +116,10 @@ func ParseIssuer(name string, document []byte) (Issuer, error) {
 // back as the same issuer.
 func (i Issuer) Document() ([]byte, error) { return strictjson.Marshal(i) }
 
-func (i Issuer) validate() error {
+func (i Issuer) validate(name string) error {
+	if i.Kind == MTLS {
+		return i.validateMTLS(name)
+	}
 	if err := i.checkURL("/url", i.URL); err != nil {
 		return err
 	}

@@ -99,7 +99,7 @@ func (v *Verifier) AuthenticateFor(ctx context.Context, jwt string, demand Deman
 	if err != nil {
 		return identity.Identity{}, err
 	}
-	if issuer.URL != t.issuer {
+	if issuer.URL != t.issuer || issuer.Kind == MTLS {
 		return identity.Identity{}, ErrUnknownIssuer
 	}
 	if err := v.checkSignature(ctx, issuer, t); err != nil {

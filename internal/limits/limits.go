@@ -314,3 +314,12 @@ const (
 	// PIN bounds the PIN file of a security module, in bytes.
 	PIN = 256
 )
+
+// Client certificates.
+const (
+	// ClientChain bounds the certificates that a client sends.
+	ClientChain = 8
+	// ClientAuthorities bounds the certificates of authorities of one issuer of
+	// client certificates.
+	ClientAuthorities = 32
+)

@@ -8,10 +8,10 @@ import (
 
 // IssuerRequest is the body of PUT /v1/issuers/{name}.
 type IssuerRequest struct {
-	URL                 string            `json:"url" minLength:"1" maxLength:"1024" doc:"The iss of its tokens, byte for byte: https://HOST[/PATH]."`
-	Audience            string            `json:"audience" minLength:"1" maxLength:"1024" doc:"The aud that its tokens must have, and no other."`
-	Kind                string            `json:"kind" enum:"github,gitlab,buildkite,circleci,kubernetes,generic" doc:"How it shapes its claims."`
-	CABundle            string            `json:"caBundle,omitempty" maxLength:"262144" doc:"PEM certificates to believe instead of the system's."`
+	URL                 string            `json:"url,omitempty" maxLength:"1024" doc:"The iss of its tokens, byte for byte: https://HOST[/PATH]. Of the kind mtls: mtls:NAME, or left out."`
+	Audience            string            `json:"audience,omitempty" maxLength:"1024" doc:"The aud that its tokens must have, and no other. None of the kind mtls."`
+	Kind                string            `json:"kind" enum:"github,gitlab,buildkite,circleci,kubernetes,generic,mtls" doc:"How it shapes its claims; mtls has client certificates and no tokens."`
+	CABundle            string            `json:"caBundle,omitempty" maxLength:"262144" doc:"PEM certificates to believe instead of the system's. Of the kind mtls: the authorities of its client certificates."`
 	JWKSURL             string            `json:"jwksUrl,omitempty" maxLength:"1024" doc:"Where its keys are, instead of what discovery says. Needed when they are on another host."`
 	ClaimsMapping       map[string]string `json:"claimsMapping,omitempty" doc:"Of the kind generic: from the name that grants and certificates use to the issuer's, nested ones with dots."`
 	Roles               []string          `json:"roles,omitempty" nullable:"false" maxItems:"3" enum:"verifier,signer,auditor" doc:"What its identities may do. Default: signer."`
