@@ -145,7 +145,7 @@ func TestInteropIdentityStock(t *testing.T) {
 	}
 }
 
-// TestInteropIdentityRotation: certificate, transparency and timestamp keys
+// TestInteropIdentityRotation: certificate, transparency, timestamp and log keys
 // rotate while twenty builds sign. No call fails, what was signed before and
 // after verifies with the trusted root of the end, and that root keeps the old
 // authorities with their ends.
@@ -177,7 +177,7 @@ func TestInteropIdentityRotation(t *testing.T) {
 			}
 		})
 	}
-	for _, name := range []string{"ca", "ct", "tsa", "ca", "tsa"} {
+	for _, name := range []string{"ca", "ct", "tsa", "log", "ca", "tsa", "log"} {
 		time.Sleep(300 * time.Millisecond)
 		if _, err := c.admin.RotateAuthority(ctx, name); err != nil {
 			t.Errorf("rotating %s: %v", name, err)
@@ -194,13 +194,16 @@ func TestInteropIdentityRotation(t *testing.T) {
 		t.Errorf("%d certificate authorities, %d transparency logs, %d timestamp authorities",
 			len(root.CertificateAuthorities), len(root.CTLogs), len(root.TimestampAuthorities))
 	}
+	if len(root.Logs) != 3 || root.Logs[0].End == nil || root.Logs[1].End == nil || root.Logs[2].End != nil {
+		t.Errorf("logs: %+v", root.Logs)
+	}
 	for _, a := range root.CertificateAuthorities[:2] {
 		if a.End == nil {
 			t.Error("a retired certificate authority has no end")
 		}
 	}
 	check(t, os.WriteFile(c.root, raw, 0o600))
-	t.Logf("%d images were signed during five rotations", len(images))
+	t.Logf("%d images were signed during seven rotations", len(images))
 	for _, image := range []string{before, images[0], images[len(images)/2], images[len(images)-1]} {
 		c.mustVerify(t, image)
 	}

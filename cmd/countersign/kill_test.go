@@ -36,8 +36,9 @@ type recorder struct {
 	tried map[string]api.SignatureRequest
 }
 
-// TestKill kills the service at random moments under concurrent sign calls and
-// then holds it to every answer it gave.
+// TestKill kills the service at random moments under concurrent sign calls, in
+// every fourth round while the log's key rotates, and then holds it to every
+// answer it gave.
 func TestKill(t *testing.T) {
 	ctx := context.Background()
 	registry, err := localregistry.Start(ctx, localregistry.Options{})
@@ -80,6 +81,13 @@ func (r *recorder) load(t *testing.T, p *process, registry *localregistry.Regist
 				request := api.SignatureRequest{Image: registry.Image("app", d), Key: "release", Formats: []string{"bundle", "legacy"}}
 				r.sign(ctx, p.admin, key, request)
 			}
+		})
+	}
+	if round%4 == 3 {
+		// The kill falls before, into or after a rotation of the log.
+		wg.Go(func() {
+			time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
+			_, _ = p.admin.RotateAuthority(ctx, "log")
 		})
 	}
 	time.Sleep(time.Duration(20+rand.IntN(900)) * time.Millisecond)
@@ -150,7 +158,7 @@ func (r *recorder) audit(t *testing.T, p *process, registry *localregistry.Regis
 	check(t, err)
 	root, err := trust.ParseTrustedRoot(raw)
 	check(t, err)
-	seen := map[int64]string{}
+	seen := map[string]string{}
 	for key, body := range r.acked {
 		var signed api.Signature
 		check(t, json.Unmarshal(body, &signed))
@@ -159,16 +167,21 @@ func (r *recorder) audit(t *testing.T, p *process, registry *localregistry.Regis
 		}
 		for _, item := range signed.Signatures {
 			index := item.LogEntry.Index
-			if other, twice := seen[index]; twice {
-				t.Fatalf("%s and %s share log index %d", key, other, index)
+			place := fmt.Sprintf("%s/%d", item.LogEntry.LogID, index)
+			if other, twice := seen[place]; twice {
+				t.Fatalf("%s and %s share the log index %s", key, other, place)
 			}
-			seen[index] = key
-			rawEntry, err := p.admin.LogEntry(ctx, index)
+			seen[place] = key
+			rawEntry, err := p.admin.LogEntryOf(ctx, item.LogEntry.LogID, index)
 			check(t, err)
 			entry := new(rekorpb.TransparencyLogEntry)
 			check(t, protojson.Unmarshal(rawEntry, entry))
-			if err := tlog.VerifyInclusion(entry, root.Logs[0].Origin, root.Logs[0].Public); err != nil {
-				t.Fatalf("%s: entry %d: %v", key, index, err)
+			log, known := root.Log(entry.GetLogId().GetKeyId())
+			if !known {
+				t.Fatalf("%s: entry %s is of no log of the trusted root", key, place)
+			}
+			if err := tlog.VerifyInclusion(entry, log.Origin, log.Public); err != nil {
+				t.Fatalf("%s: entry %s: %v", key, place, err)
 			}
 		}
 		attached(t, registry, signed)

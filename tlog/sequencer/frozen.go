@@ -151,14 +151,22 @@ func (s *Sequencer) openFrozen(ctx context.Context, m mark) error {
 	s.view = (&view{tree: newTree(0, s.disk.read)}).next([]byte(m.Checkpoint), cp, t, nil)
 	s.sealed, s.frozen, s.halted, s.endedAt = true, true, true, m.FrozenAt
 	s.cancel = func() {}
-	if err := s.checkFrozen(ctx, cp, t); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		s.blame(err)
+	err = s.checkFrozen(ctx, cp, t)
+	if err == nil {
+		return nil
 	}
+	// Whoever repeats an append must find its entry, so the index must be whole
+	// even where the tree is not.
+	indexed, ierr := s.cfg.Leaves.Size(ctx)
+	if !damage(err) || ierr != nil || indexed < cp.Size {
+		return errors.Join(err, ierr)
+	}
+	s.blame(err)
 	return nil
 }
+
+// damage tells files that contradict each other from trouble that may pass.
+func damage(err error) bool { return isFatal(err) || errors.Is(err, fs.ErrNotExist) }
 
 // checkFrozen compares the stored tree with the last checkpoint, and completes
 // the leaf index from it, as recover does.
@@ -261,7 +269,7 @@ func (s *Sequencer) noted(err error) error {
 	s.mu.Lock()
 	frozen := s.frozen
 	s.mu.Unlock()
-	if frozen && (errors.Is(err, ErrCorrupt) || errors.Is(err, fs.ErrNotExist)) {
+	if frozen && damage(err) {
 		s.blame(err)
 	}
 	return err

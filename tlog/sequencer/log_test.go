@@ -284,6 +284,25 @@ func TestFrozenShardDamaged(t *testing.T) {
 			appendOne(t, log, (forge{newKey(t)}).body(t, 0))
 		})
 	}
+	t.Run("a leaf, and its index is lost", func(t *testing.T) {
+		l := newShardedLog(t)
+		log := l.open(t, 1)
+		appendOne(t, log, bodies[0])
+		l.follow(t, log)
+		closeShards(t, log)
+		lost := openLeaves(t, filepath.Join(t.TempDir(), "empty.db"))
+		l.configs[0].Leaves = lost
+		moveAside(t, &testLog{dir: l.configs[0].Dir}, "tile")
+		if log, err := sequencer.OpenLog(t.Context(), l.configs[:2]...); err == nil {
+			closeShards(t, log)
+			t.Error("a log that would take an entry twice opens")
+		}
+		moveBack(t, &testLog{dir: l.configs[0].Dir}, "tile") // the positive control: the index is made again
+		log = l.open(t, 2)
+		if size, err := lost.Size(t.Context()); err != nil || size != 1 || log.Shards()[0].Fault != nil {
+			t.Errorf("%d leaves, %v, %v", size, err, log.Shards()[0].Fault)
+		}
+	})
 	t.Run("the mark", func(t *testing.T) {
 		l := newShardedLog(t)
 		log := l.open(t, 1)
