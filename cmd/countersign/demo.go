@@ -32,9 +32,9 @@ func (a *app) demoCommand() *cobra.Command {
 	var listen string
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show the whole job on this machine: sign, log, verify, refuse",
+		Short: "Show the whole job on this machine: sign, log, attest, verify, refuse",
 		Long: "Starts the service and an OCI registry on loopback in a temporary folder, pushes\n" +
-			"images, signs one, and asks for verdicts. Nothing else is needed or left behind.",
+			"images, signs one, attests provenance, and asks for verdicts. Nothing else is needed or left behind.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := os.MkdirTemp("", "countersign-demo-")
@@ -76,6 +76,9 @@ func (a *app) demo(ctx context.Context, dir, listen string, keep bool) (err erro
 		return err
 	}
 	if err := show.judge(ctx, signed); err != nil {
+		return err
+	}
+	if err := show.provenance(ctx); err != nil {
 		return err
 	}
 	if err := show.explain(ctx, signed.Image); err != nil {
@@ -137,7 +140,7 @@ func (d *demonstration) start(ctx context.Context, listen string) (stop func() e
 // prepare lists the registry, makes a key and a policy, and signs an image.
 func (d *demonstration) prepare(ctx context.Context) (api.Signature, error) {
 	_, err := d.admin.PutRegistry(ctx, d.registry.Host, api.RegistryRequest{
-		Repositories: []string{"shop/**"}, InsecureHTTP: true, AllowPrivateAddress: true,
+		Repositories: []string{"shop/**", "built/**"}, InsecureHTTP: true, AllowPrivateAddress: true,
 	}, api.PutOptions{})
 	if err != nil {
 		return api.Signature{}, fmt.Errorf("listing the registry: %w", err)
@@ -207,14 +210,18 @@ type scene struct {
 	reason      policy.Code
 }
 
-// judge asks for the four verdicts and compares each with what it must be.
+// judge asks for the four verdicts.
 func (d *demonstration) judge(ctx context.Context, signed api.Signature) error {
 	scenes, err := d.scenes(ctx, signed)
 	if err != nil {
 		return err
 	}
 	d.app.say("\n")
-	var wrong error
+	return d.show(ctx, scenes)
+}
+
+// show asks for verdicts and compares each with what it must be.
+func (d *demonstration) show(ctx context.Context, scenes []scene) (wrong error) {
 	for _, s := range scenes {
 		answer, err := d.admin.Verify(ctx, api.VerifyRequest{Images: []string{s.image}})
 		if err != nil {
