@@ -18,6 +18,7 @@ import (
 	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/countersign/countersign/attest/predicate"
 	"github.com/countersign/countersign/attest/provenance"
 	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/internal/limits"
@@ -235,6 +236,9 @@ func golden(t *testing.T, name string, got provenance.Result) {
 // and the result says what is in it.
 func check(t testing.TB, got provenance.Result) {
 	t.Helper()
+	if err := predicate.Check(provenance.PredicateType, got.Predicate); err != nil {
+		t.Error(err)
+	}
 	var theirs slsa.Provenance
 	if err := protojson.Unmarshal(got.Predicate, &theirs); err != nil {
 		t.Fatalf("%s: %v", got.Predicate, err)
