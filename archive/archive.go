@@ -157,22 +157,13 @@ func (i Item) content() ([]byte, error) {
 	return body, nil
 }
 
-// BySubject returns what is kept for a digest, in any repository, oldest first
-// and at most limit items.
-func (a *Archive) BySubject(ctx context.Context, digest attest.Digest, limit int) ([]Item, error) {
-	return list(ctx, a.bundles.BySubject, digest, limit)
-}
-
-// Overview is BySubject without the content of attestations.
+// Overview returns what is kept for a digest, in any repository, newest first
+// and at most limit items, without the content of attestations.
 func (a *Archive) Overview(ctx context.Context, digest attest.Digest, limit int) ([]Item, error) {
-	return list(ctx, a.bundles.Overview, digest, limit)
-}
-
-func list(ctx context.Context, read func(context.Context, string, int) ([]store.Bundle, error), digest attest.Digest, limit int) ([]Item, error) {
 	if digest.IsZero() {
 		return nil, fmt.Errorf("%w: no digest", ErrItem)
 	}
-	rows, err := read(ctx, digest.String(), limit)
+	rows, err := a.bundles.BySubject(ctx, digest.String(), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +176,54 @@ func list(ctx context.Context, read func(context.Context, string, int) ([]store.
 		items = append(items, item)
 	}
 	return items, nil
+}
+
+// BySubject returns what is kept for a digest, in any repository, newest first,
+// of the predicate types that want takes ("" is a plain signature; a nil want
+// takes all): at most limit items of together limits.AttachmentBytes, the last
+// of which may go beyond. complete is false when there is more.
+func (a *Archive) BySubject(ctx context.Context, digest attest.Digest, want func(predicateType string) bool, limit int) (items []Item, complete bool, err error) {
+	all, err := a.Overview(ctx, digest, store.MaxPage)
+	if err != nil {
+		return nil, false, err
+	}
+	complete = len(all) < store.MaxPage
+	read := 0
+	for _, item := range all {
+		if want != nil && !want(item.PredicateType) {
+			continue
+		}
+		if len(items) == limit || read >= limits.AttachmentBytes {
+			return items, false, nil
+		}
+		if len(item.Bundle) == 0 && item.Legacy == nil {
+			if item, err = a.content(ctx, item.ID); err != nil {
+				return nil, false, err
+			}
+		}
+		read += item.size()
+		items = append(items, item)
+	}
+	return items, complete, nil
+}
+
+func (a *Archive) content(ctx context.Context, id string) (Item, error) {
+	row, err := a.bundles.Get(ctx, id)
+	if err != nil {
+		return Item{}, err
+	}
+	item, err := parseItem(row)
+	if err != nil {
+		return Item{}, fmt.Errorf("reading kept bundle %s: %w", id, err)
+	}
+	return item, nil
+}
+
+func (i Item) size() int {
+	if i.Legacy != nil {
+		return len(i.Legacy.Payload)
+	}
+	return len(i.Bundle)
 }
 
 func parseItem(row store.Bundle) (Item, error) {

@@ -1,11 +1,13 @@
 package archive_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -73,10 +75,11 @@ func TestKeep(t *testing.T) {
 	if err := a.Keep(ctx, found); err != nil {
 		t.Fatal(err)
 	}
-	items, err := a.BySubject(ctx, subject, 10)
-	if err != nil || len(items) != 2 {
-		t.Fatalf("%d items, %v; want 2", len(items), err)
+	items := all(t, a, subject)
+	if len(items) != 2 {
+		t.Fatalf("%d items; want 2", len(items))
 	}
+	slices.SortFunc(items, func(a, b archive.Item) int { return strings.Compare(a.Format, b.Format) })
 	wantEqual(t, items[0], kept)
 	if items[1].ID == "" || !items[1].CreatedAt.Equal(fixed()) {
 		t.Fatalf("id %q and date %v were not filled", items[1].ID, items[1].CreatedAt)
@@ -84,14 +87,77 @@ func TestKeep(t *testing.T) {
 	found.ID, found.CreatedAt = items[1].ID, fixed()
 	wantEqual(t, items[1], found)
 
-	if items, err := a.BySubject(ctx, subject, 1); err != nil || len(items) != 1 {
-		t.Fatalf("%d items, %v; want 1", len(items), err)
+	if n := len(all(t, a, attest.DigestOf([]byte("another")))); n != 0 {
+		t.Fatalf("another digest: %d items; want none", n)
 	}
-	if items, err := a.BySubject(ctx, attest.DigestOf([]byte("another")), 10); err != nil || len(items) != 0 {
-		t.Fatalf("another digest: %d items, %v; want none", len(items), err)
-	}
-	if _, err := a.BySubject(ctx, attest.Digest{}, 10); !errors.Is(err, archive.ErrItem) {
+	if _, _, err := a.BySubject(ctx, attest.Digest{}, nil, 10); !errors.Is(err, archive.ErrItem) {
 		t.Fatalf("no digest: %v, want ErrItem", err)
+	}
+}
+
+// all is everything kept of a digest.
+func all(t *testing.T, a *archive.Archive, digest attest.Digest) []archive.Item {
+	t.Helper()
+	items, complete, err := a.BySubject(context.Background(), digest, nil, 100)
+	if err != nil || !complete {
+		t.Fatalf("complete %v, %v", complete, err)
+	}
+	return items
+}
+
+// What is asked for is found behind any number of others, the newest first, and
+// whoever gets only a part is told.
+func TestBySubjectWants(t *testing.T) {
+	a, ctx := newArchive(t), context.Background()
+	keep := func(n int, kind string, size int) {
+		t.Helper()
+		item := bundleItem()
+		item.ID, item.PredicateType, item.CreatedAt = fmt.Sprintf("%04d", n), kind, fixed().Add(time.Duration(n)*time.Minute)
+		item.Bundle = append(fmt.Appendf(nil, "%04d", n), make([]byte, size)...)
+		if err := a.Keep(ctx, item); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const scan, build = "https://example.com/scan", "https://example.com/build"
+	keep(0, build, 0)
+	keep(1, "", 0)
+	for n := range 100 {
+		keep(2+n, scan, 0)
+	}
+	want := func(kinds ...string) func(string) bool {
+		return func(kind string) bool { return slices.Contains(kinds, kind) }
+	}
+	for name, tc := range map[string]struct {
+		want     func(string) bool
+		limit    int
+		ids      []string
+		complete bool
+	}{
+		"the oldest of all":    {want(build), 5, []string{"0000"}, true},
+		"plain signatures too": {want(build, ""), 5, []string{"0001", "0000"}, true},
+		"the newest two":       {want(scan), 2, []string{"0101", "0100"}, false},
+		"none":                 {want("https://example.com/other"), 5, nil, true},
+	} {
+		items, complete, err := a.BySubject(ctx, subject, tc.want, tc.limit)
+		var ids []string
+		for _, i := range items {
+			ids = append(ids, i.ID)
+			if !bytes.Equal(i.Bundle, []byte(i.ID)) {
+				t.Errorf("%s: %s has the content %q", name, i.ID, i.Bundle)
+			}
+		}
+		if err != nil || complete != tc.complete || !slices.Equal(ids, tc.ids) {
+			t.Errorf("%s: %v, complete %v, %v; want %v, %v", name, ids, complete, err, tc.ids, tc.complete)
+		}
+	}
+
+	const large = 10 << 20 // seven of them are more than is read
+	for n := range 8 {
+		keep(200+n, build, large)
+	}
+	items, complete, err := a.BySubject(ctx, subject, want(build), 100)
+	if err != nil || complete || len(items) != 7 || items[0].ID != "0207" {
+		t.Errorf("%d large items, complete %v, %v", len(items), complete, err)
 	}
 }
 
@@ -114,8 +180,8 @@ func TestKeepRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want ErrItem", name, err)
 		}
 	}
-	if items, err := a.BySubject(ctx, subject, 10); err != nil || len(items) != 0 {
-		t.Fatalf("%d items, %v after refusals", len(items), err)
+	if n := len(all(t, a, subject)); n != 0 {
+		t.Fatalf("%d items after refusals", n)
 	}
 	largest := bundleItem() // the positive control
 	largest.Bundle = make([]byte, limits.Bundle)

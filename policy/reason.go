@@ -76,8 +76,10 @@ type Evidence struct {
 	Authority string `json:"authority"`
 	// Signer is the key id, or issuer and subject of a certificate.
 	Signer string `json:"signer"`
-	// LogIndex is the position in the log, if it is logged.
+	// LogIndex is the position in the log, if it is logged, and LogID the log
+	// (or the shard of one) in which it is that: lowercase hexadecimal.
 	LogIndex *int64 `json:"logIndex,omitempty"`
+	LogID    string `json:"logId,omitempty"`
 	// SignedAt is the proven time (RFC 3339), if there is one.
 	SignedAt      string `json:"signedAt,omitempty"`
 	PredicateType string `json:"predicateType,omitempty"`

@@ -71,7 +71,7 @@ func kept(digest attest.Digest, repository string, j verifier.Judged) archive.It
 func ingestItem(j verifier.Judged) api.IngestItem {
 	out := api.IngestItem{
 		Format: j.Attachment.Format, Digest: j.Attachment.Digest.String(), PredicateType: j.PredicateType,
-		Signer: j.Evidence.Signer, LogIndex: j.Evidence.LogIndex, Policy: j.Policy, Authority: j.Authority,
+		Signer: j.Evidence.Signer, LogIndex: j.Evidence.LogIndex, LogID: j.Evidence.LogID, Policy: j.Policy, Authority: j.Authority,
 	}
 	if !j.Accepted {
 		out.Reason = &policy.Reason{Code: j.Reason.Code, Message: j.Reason.Message}

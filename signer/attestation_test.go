@@ -105,7 +105,10 @@ func checkAttached(t *testing.T, s *site, image string, result signer.Result) {
 		i := slices.IndexFunc(result.Signatures, func(x signer.Signature) bool { return x.Format == attachment.Format })
 		checkSame(t, result.Signatures[i], attachment)
 	}
-	items := must[[]archive.Item](t)(s.archive.BySubject(t.Context(), must[attest.Digest](t)(attest.ParseDigest(result.Digest)), 10))
+	items, _, err := s.archive.BySubject(t.Context(), must[attest.Digest](t)(attest.ParseDigest(result.Digest)), nil, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var formats []string
 	for _, i := range items {
 		formats = append(formats, i.Format)

@@ -305,7 +305,7 @@ func (s *site) outcomes(t testing.TB) []string {
 func (s *site) archived(t testing.TB, digest string) int {
 	t.Helper()
 	d := must[attest.Digest](t)(attest.ParseDigest(digest))
-	items, err := s.archive.BySubject(t.Context(), d, 100)
+	items, err := s.archive.Overview(t.Context(), d, 100)
 	if err != nil {
 		t.Fatal(err)
 	}

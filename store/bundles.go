@@ -34,19 +34,19 @@ func (b bundles) Keep(ctx context.Context, bundle Bundle) error {
 	return err
 }
 
+func (b bundles) Get(ctx context.Context, id string) (Bundle, error) {
+	found, err := one(ctx, b.db.read(), scanBundle, bundleColumns+" WHERE id = $1", id)
+	if err != nil {
+		return Bundle{}, b.db.mapError(ctx, "reading a bundle", err)
+	}
+	return found, nil
+}
+
 func (b bundles) BySubject(ctx context.Context, digest string, limit int) ([]Bundle, error) {
-	return b.list(ctx, bundleColumns, digest, limit)
-}
-
-func (b bundles) Overview(ctx context.Context, digest string, limit int) ([]Bundle, error) {
 	columns := strings.Replace(bundleColumns, "body,", "CASE WHEN predicate_type = '' THEN body END,", 1)
-	return b.list(ctx, columns, digest, limit)
-}
-
-func (b bundles) list(ctx context.Context, columns, digest string, limit int) ([]Bundle, error) {
 	var w where
 	w.add("digest", "=", digest)
-	query, args := w.list(columns, "created_at, id", Page{Limit: limit}.size())
+	query, args := w.list(columns, "created_at DESC, id DESC", Page{Limit: limit}.size())
 	found, err := collect(ctx, b.db.read(), scanBundle, query, args...)
 	if err != nil {
 		return nil, b.db.mapError(ctx, "finding bundles", err)

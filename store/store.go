@@ -189,12 +189,12 @@ type Bundles interface {
 	// Keep inserts b; a bundle with the same digest, repository and body is
 	// kept once, as it was first written.
 	Keep(ctx context.Context, b Bundle) error
-	// BySubject returns the bundles of a digest, oldest (by CreatedAt, then
-	// ID) first, at most limit and at most MaxPage.
+	// BySubject returns the bundles of a digest, newest (by CreatedAt, then
+	// ID) first, at most limit and at most MaxPage, with the Body of plain
+	// signatures only: a page of attestations may be hundreds of megabytes.
 	BySubject(ctx context.Context, digest string, limit int) ([]Bundle, error)
-	// Overview is BySubject with the Body of plain signatures only: a page of
-	// attestations may be hundreds of megabytes.
-	Overview(ctx context.Context, digest string, limit int) ([]Bundle, error)
+	// Get returns a bundle with its Body, or ErrNotFound.
+	Get(ctx context.Context, id string) (Bundle, error)
 }
 
 // Decision is one answered question.

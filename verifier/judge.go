@@ -110,7 +110,7 @@ func (b *bench) judge(e *evidence, s signer) policy.Fact {
 		fact.Claims = proof.holder.Claims
 	}
 	if proof.entry != nil {
-		fact.Evidence.LogIndex = &proof.entry.index
+		fact.Evidence.LogIndex, fact.Evidence.LogID = &proof.entry.index, hex.EncodeToString(proof.entry.logID)
 	}
 	if len(proof.times) > 0 {
 		fact.ProvenAt = earliest(proof.times)

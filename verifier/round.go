@@ -166,13 +166,13 @@ func (r *round) kept(ctx context.Context) []*evidence {
 	if r.needs.Everything {
 		most = limits.Kept
 	}
-	items, err := r.archive.BySubject(ctx, r.bench.artifact.digest, most)
+	items, complete, err := r.archive.BySubject(ctx, r.bench.artifact.digest, r.looksAt, most)
 	if err != nil {
 		r.log.WarnContext(ctx, "reading archive", "error", err)
 		r.missed(faultf(policy.PolicyError, "what is kept of the image could not be read"), false)
 		return nil
 	}
-	if len(items) == most {
+	if !complete {
 		r.missed(tooMany(most), true)
 	}
 	var found []*evidence
@@ -184,6 +184,14 @@ func (r *round) kept(ctx context.Context) []*evidence {
 		found = r.add(ctx, found, a)
 	}
 	return found
+}
+
+// looksAt is wants for what is kept, where a plain signature has no type.
+func (r *round) looksAt(predicateType string) bool {
+	if predicateType == "" {
+		predicateType = attest.PredicateCosignSign
+	}
+	return r.wants(predicateType)
 }
 
 // missed notes that something about the image is not known. sure is false when

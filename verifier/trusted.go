@@ -99,6 +99,7 @@ func stamperOf(a trust.TimestampAuthority) (*root.SigstoreTimestampingAuthority,
 
 // logged is a proven log entry.
 type logged struct {
+	logID []byte
 	index int64
 	// time is the log's promise of when, or zero: Rekor v2 gives none.
 	time time.Time
@@ -120,7 +121,7 @@ func (t *trusted) proveEntry(format string, entry *rekorpb.TransparencyLogEntry)
 			return logged{}, true, f
 		}
 	}
-	proven.index = entry.GetLogIndex()
+	proven.logID, proven.index = entry.GetLogId().GetKeyId(), entry.GetLogIndex()
 	proven.time, f = provePromise(log, entry)
 	return proven, true, f
 }

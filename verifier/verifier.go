@@ -59,8 +59,10 @@ type Registry interface {
 
 // Archive keeps bundles by subject and decisions.
 type Archive interface {
-	// BySubject returns what is kept of a digest, at most limit items.
-	BySubject(ctx context.Context, digest attest.Digest, limit int) ([]archive.Item, error)
+	// BySubject returns what is kept of a digest, newest first, of the predicate
+	// types that want takes and at most limit items; complete is false when there
+	// is more.
+	BySubject(ctx context.Context, digest attest.Digest, want func(predicateType string) bool, limit int) (items []archive.Item, complete bool, err error)
 	// Decide keeps decisions durably, all or none.
 	Decide(ctx context.Context, decisions ...archive.Decision) error
 }

@@ -2,6 +2,7 @@ package verifier_test
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ func TestPassedAnswer(t *testing.T) {
 					Requirement: "signature by release", Verdict: policy.Passed,
 					Evidence: []policy.Evidence{{
 						Format: "bundle", Digest: digest.String(), Authority: "release",
-						Signer: testauthority.KeyID(t, w.key.Public()), LogIndex: &index,
+						Signer: testauthority.KeyID(t, w.key.Public()), LogIndex: &index, LogID: hex.EncodeToString(w.authority.LogID()),
 						SignedAt: "2026-03-01T12:00:00Z", PredicateType: testauthority.SignPredicateType,
 					}},
 				}},

@@ -6,6 +6,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -289,11 +290,16 @@ func (m *memoryArchive) keep(i archive.Item) {
 	m.items[i.Digest] = append(m.items[i.Digest], i)
 }
 
-func (m *memoryArchive) BySubject(_ context.Context, d attest.Digest, limit int) ([]archive.Item, error) {
+func (m *memoryArchive) BySubject(_ context.Context, d attest.Digest, want func(string) bool, limit int) ([]archive.Item, bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	items := m.items[d]
-	return append([]archive.Item(nil), items[:min(limit, len(items))]...), nil
+	var items []archive.Item
+	for _, i := range slices.Backward(m.items[d]) {
+		if want(i.PredicateType) {
+			items = append(items, i)
+		}
+	}
+	return items[:min(limit, len(items))], len(items) <= limit, nil
 }
 
 func (m *memoryArchive) Decide(ctx context.Context, ds ...archive.Decision) error {

@@ -156,8 +156,8 @@ func (o *offlineJudge) Get(context.Context, string) (keys.Key, error) {
 }
 
 // BySubject is empty: there is no archive without a server.
-func (o *offlineJudge) BySubject(context.Context, attest.Digest, int) ([]archive.Item, error) {
-	return nil, nil
+func (o *offlineJudge) BySubject(context.Context, attest.Digest, func(string) bool, int) ([]archive.Item, bool, error) {
+	return nil, true, nil
 }
 
 // Decide keeps nothing: the answer is on the terminal.

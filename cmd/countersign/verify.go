@@ -113,7 +113,7 @@ func writeEvidence(out *strings.Builder, r api.VerifyResult) {
 			for _, e := range requirement.Evidence {
 				fmt.Fprintf(out, "        policy %s: %s by %s (%s)", clean(p.Name), e.Format, clean(e.Authority), short(e.Signer))
 				if e.LogIndex != nil {
-					fmt.Fprintf(out, ", log index %d", *e.LogIndex)
+					fmt.Fprintf(out, ", log index %d of %s", *e.LogIndex, short(e.LogID))
 				}
 				if e.SignedAt != "" {
 					fmt.Fprintf(out, ", signed %s", e.SignedAt)

@@ -117,6 +117,7 @@ type IngestItem struct {
 	PredicateType string         `json:"predicateType,omitempty"`
 	Signer        string         `json:"signer,omitempty" doc:"Key id, or issuer and subject."`
 	LogIndex      *int64         `json:"logIndex,omitempty" nullable:"false"`
+	LogID         string         `json:"logId,omitempty" doc:"The log, or the shard of one, that the index is of."`
 	Policy        string         `json:"policy,omitempty" doc:"Whose authority accepts it."`
 	Authority     string         `json:"authority,omitempty"`
 	Reason        *policy.Reason `json:"reason,omitempty" nullable:"false" doc:"Why nobody accepts it: the nearest miss."`
