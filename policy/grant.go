@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/countersign/countersign/attest/predicate"
 	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/internal/glob"
 	"github.com/countersign/countersign/internal/limits"
@@ -45,8 +46,9 @@ type Grant struct {
 	Keys []string
 	// Actions are without repetition.
 	Actions []Action
-	// PredicateTypes are patterns over predicate type URIs; nil allows every
-	// type.
+	// PredicateTypes are patterns over predicate type URIs. With nil, attest
+	// allows every type but those in which a builder or a verifier speaks, SLSA
+	// provenance and verification summaries: these must be named.
 	PredicateTypes []string
 
 	compiled *compiledGrant
@@ -267,9 +269,7 @@ func (g *Grant) covers(id identity.Identity, ask Ask) int {
 		func() bool { return matchesAny(c.repositories, ask.Repository) },
 		func() bool { return matchesAny(c.keys, ask.Key) },
 		func() bool { return slices.Contains(g.Actions, ask.Action) },
-		func() bool {
-			return ask.Action == ActionSign || c.predicateTypes == nil || matchesText(c.predicateTypes, ask.PredicateType)
-		},
+		func() bool { return ask.Action == ActionSign || c.covers(ask) },
 	}
 	for i, holds := range checks {
 		if !holds() {
@@ -277,6 +277,20 @@ func (g *Grant) covers(id identity.Identity, ask Ask) int {
 		}
 	}
 	return len(checks)
+}
+
+// covers reports whether the predicate types include the asked one. What a
+// caller attests is its own word: that it may speak as the builder of an image,
+// or as its verifier, is never a side effect of leaving a field out.
+func (c *compiledGrant) covers(ask Ask) bool {
+	if c.predicateTypes != nil {
+		return matchesText(c.predicateTypes, ask.PredicateType)
+	}
+	switch predicate.Canonical(ask.PredicateType) {
+	case predicate.SLSAProvenanceV01, predicate.SLSAProvenanceV02, predicate.SLSAProvenanceV1, predicate.VSAV02, predicate.VSAV1:
+		return ask.Action != ActionAttest
+	}
+	return true
 }
 
 // Names reports whether the grant speaks of an identity: issuer, subject and

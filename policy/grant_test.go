@@ -269,3 +269,31 @@ func TestE4Grants(t *testing.T) {
 		}
 	}
 }
+
+// Law 5: a grant that says nothing of types does not make its holder a builder
+// or a verifier, in any spelling of those types; one that names them does, and
+// provenance from claims needs no such name.
+func TestPermitSpeaksForBuilders(t *testing.T) {
+	const plain = "issuer: local\nsubject: admin\nrepositories: [\"registry.example.com/**\"]\nkeys: [release]\nactions: [attest, provenance]\n"
+	silent, named := mustGrant(t, "silent", plain), mustGrant(t, "named", plain+"predicateTypes: [\"https://slsa.dev/**\"]\n")
+	admin := identity.Identity{Issuer: "local", Subject: "admin", Roles: []identity.Role{identity.Admin}}
+	for uri, want := range map[string][2]bool{
+		"https://slsa.dev/provenance/v0.1":           {false, true},
+		"https://slsa.dev/provenance/v0.2":           {false, true},
+		"https://slsa.dev/provenance/v1":             {false, true},
+		"https://slsa.dev/verification_summary/v0.2": {false, true},
+		"https://slsa.dev/verification_summary/v1":   {false, true},
+		"https://spdx.dev/Document":                  {true, false},
+	} {
+		ask := policy.Ask{Action: policy.ActionAttest, Repository: "registry.example.com/app", Key: "release", PredicateType: uri}
+		for i, g := range []policy.Grant{silent, named} {
+			if got := policy.Permit([]policy.Grant{g}, admin, ask); got.Allowed != want[i] {
+				t.Errorf("%s, grant %s: %+v", uri, g.Name, got)
+			}
+		}
+		ask.Action = policy.ActionProvenance
+		if got := policy.Permit([]policy.Grant{silent}, admin, ask); !got.Allowed {
+			t.Errorf("%s from claims: %+v", uri, got)
+		}
+	}
+}

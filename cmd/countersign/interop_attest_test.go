@@ -96,7 +96,7 @@ func (p *process) mayAttest(registry *localregistry.Registry) {
 	p.t.Helper()
 	_, err := p.admin.PutGrant(context.Background(), "attest", api.GrantRequest{
 		Issuer: "local", Subject: "admin", Keys: []string{"release"}, Actions: []string{"attest"},
-		Repositories: []string{registry.Host + "/**"},
+		Repositories: []string{registry.Host + "/**"}, PredicateTypes: []string{"https://**"},
 	}, api.PutOptions{})
 	check(p.t, err)
 }
