@@ -128,6 +128,7 @@ func TestGitLabTemplateSigns(t *testing.T) {
 		for name, value := range job.Variables {
 			env = append(env, name+"="+value)
 		}
+		// The last one counts, as on a runner.
 		return append(env, more...)
 	}
 	for _, shell := range []string{"sh", "bash"} {
@@ -142,6 +143,15 @@ func TestGitLabTemplateSigns(t *testing.T) {
 		t.Errorf("%d signatures of one job", len(list.Items))
 	}
 	dir := t.TempDir()
+	if out, err := h.run(dir, env("COUNTERSIGN_KEY=release", "COUNTERSIGN_FORMATS=bundle,legacy", "COUNTERSIGN_PROVENANCE=true"), "sh", "-c", job.Script[0]); err == nil || !strings.Contains(out, "/v1/provenance: status 403") {
+		t.Errorf("provenance that is not granted: %v %s", err, out)
+	}
+	h.job(issuer, "project_path:acme/app:*")
+	out, err := h.run(dir, env("COUNTERSIGN_KEY=release", "COUNTERSIGN_FORMATS=bundle,legacy", "COUNTERSIGN_PROVENANCE=true"), "sh", "-c", job.Script[0])
+	provenance, listErr := h.admin.Attestations(t.Context(), api.AttestationFilter{PredicateType: "slsaprovenance1"})
+	if err != nil || listErr != nil || len(provenance.Items) != 1 || provenance.Items[0].Image != image {
+		t.Errorf("provenance: %+v, %v, %v: %s", provenance, listErr, err, out)
+	}
 	if out, err := h.run(dir, env(`COUNTERSIGN_KEY=a","x":"`), "sh", "-c", job.Script[0]); err == nil || !strings.Contains(out, "not allowed") {
 		t.Errorf("a value that breaks out: %v %s", err, out)
 	}

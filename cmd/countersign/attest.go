@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -131,8 +132,8 @@ func (a *app) readFile(flag, path string, most int) ([]byte, error) {
 
 func (a *app) provenanceCommand() *cobra.Command {
 	var (
-		parameters []string
-		shared     signFlags
+		parameters, dependencies, byproducts []string
+		shared                               signFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "provenance IMAGE",
@@ -150,6 +151,12 @@ func (a *app) provenanceCommand() *cobra.Command {
 			if request.ExternalParameters, err = externalParameters(parameters); err != nil {
 				return err
 			}
+			if request.ResolvedDependencies, err = a.descriptors("--resolved-dependencies", dependencies); err != nil {
+				return err
+			}
+			if request.Byproducts, err = a.descriptors("--byproducts", byproducts); err != nil {
+				return err
+			}
 			if shared.async {
 				operation, err := client.StartProvenance(cmd.Context(), request, shared.options)
 				return a.begun(operation, err)
@@ -162,8 +169,34 @@ func (a *app) provenanceCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVar(&parameters, "external-parameter", nil, "name=value that the build was started with and the token does not say; may be repeated")
+	cmd.Flags().StringArrayVar(&dependencies, "resolved-dependencies", nil, "file with an in-toto resource descriptor, or a list of them, that the build used; may be repeated")
+	cmd.Flags().StringArrayVar(&byproducts, "byproducts", nil, "the same, of what the build made besides the image")
 	shared.register(cmd)
 	return cmd
+}
+
+// descriptors reads files of which each holds a JSON object or a list of them.
+// What is in an object is for the service to judge.
+func (a *app) descriptors(flag string, files []string) ([]json.RawMessage, error) {
+	var all []json.RawMessage
+	for _, file := range files {
+		raw, err := a.readFile(flag, file, limits.AttestationBody)
+		if err != nil {
+			return nil, err
+		}
+		found := []json.RawMessage{raw}
+		if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
+			found = nil
+			err = json.Unmarshal(raw, &found)
+		} else if !json.Valid(raw) {
+			err = errors.New("not JSON")
+		}
+		if err != nil {
+			return nil, usagef("%s: %s: %v", flag, file, err)
+		}
+		all = append(all, found...)
+	}
+	return all, nil
 }
 
 func externalParameters(args []string) (json.RawMessage, error) {
