@@ -145,6 +145,48 @@ func TestInteropIdentityStock(t *testing.T) {
 	}
 }
 
+// TestInteropIdentityStockAttest: stock cosign attests keyless against our
+// services; the attestation satisfies a requirement with a condition under that
+// identity, and none of another type, condition, identity or issuer.
+func TestInteropIdentityStockAttest(t *testing.T) {
+	c := newCI(t)
+	authority := func(issuer, subject string) string {
+		return fmt.Sprintf("{identity: {issuer: %q, subject: %q, trustRoot: self}}", issuer, subject)
+	}
+	const clean = `{attestation: {predicateType: vuln, by: signer, condition: "predicate.scanner.result.critical == 0"}}`
+	for name, more := range map[string][]string{cosignV3: nil, cosignV2: {"--new-bundle-format"}} {
+		t.Run(name, func(t *testing.T) {
+			image := c.registry.Image("attested", pushShape(t, c.registry, "attested", "image"))
+			stock := newCosign(t, name)
+			check(t, os.WriteFile(filepath.Join(stock.home, "vuln.json"), []byte(stockScan), 0o600))
+			args := append([]string{
+				"attest", "--yes", "--allow-http-registry", "--signing-config", c.config, "--trusted-root", c.root,
+				"--type", "vuln", "--predicate", "vuln.json",
+				"--identity-token", c.issuer.GitHub(map[string]any{"aud": "sigstore"}),
+			}, more...)
+			stock.must(t, append(args, image)...)
+			self := authority(c.issuer.URL, releaseWorkflow)
+			for _, tt := range []struct {
+				authority, requirement string
+				want                   policy.Code
+			}{
+				{self, clean, ""},
+				{self, strings.Replace(clean, "== 0", "> 0", 1), policy.ConditionFalse},
+				{self, strings.Replace(clean, "vuln", "custom", 1), policy.PredicateTypeMismatch},
+				{self, "{signature: {by: signer}}", policy.PredicateTypeMismatch},
+				{authority(c.issuer.URL, releaseWorkflow+"x"), clean, policy.IdentityMismatch},
+				{authority("https://token.actions.githubusercontent.com", releaseWorkflow), clean, policy.IdentityMismatch},
+			} {
+				c.requiring(c.registry, "managed", tt.authority, tt.requirement)
+				r := c.verdict(image)
+				if got := r.Verdict == policy.Passed; got != (tt.want == "") || !got && r.Reasons[0].Code != tt.want {
+					t.Errorf("%s of %s: %s", tt.requirement, tt.authority, mustJSON(t, r))
+				}
+			}
+		})
+	}
+}
+
 // TestInteropIdentityRotation: certificate, transparency, timestamp and log keys
 // rotate while twenty builds sign. No call fails, what was signed before and
 // after verifies with the trusted root of the end, and that root keeps the old
