@@ -34,6 +34,10 @@ type round struct {
 	links [][]byte
 	// needs is what the policies of the panel look at.
 	needs policy.Needs
+	// bytes are of the attachments parsed so far; placed says that the round
+	// holds a place among the large ones.
+	bytes  int
+	placed bool
 	// unsure: something could not be read, so a FAILED must not be kept.
 	unsure bool
 	// unread, if it has a code, is why not everything about the image is known.
@@ -62,8 +66,10 @@ func (r *round) decide(ctx context.Context) outcome {
 			reasons: []policy.Reason{{Code: policy.NoPolicy, Message: "no policy covers " + r.subject.Name() + ": an image that no policy covers may not run"}},
 		}
 	}
+	defer r.leave()
 	r.weigh(ctx, r.kept(ctx))
 	if r.needs.Everything || !r.satisfied() {
+		r.leave() // a registry that is slow to answer must not hold a place
 		r.weigh(ctx, r.attached(ctx))
 	}
 	if ctx.Err() != nil {
@@ -130,6 +136,9 @@ func sortedNames(authorities map[string]policy.Authority) []string {
 // weigh judges new evidence under every authority and decides every policy
 // again over all facts so far.
 func (r *round) weigh(ctx context.Context, found []*evidence) {
+	if r.enter(ctx, 0) != nil {
+		return
+	}
 	for _, e := range found {
 		if ctx.Err() != nil {
 			return
@@ -242,6 +251,10 @@ func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evi
 		return found
 	}
 	r.seen[id] = true
+	if f := r.enter(ctx, len(a.bundle)+len(a.payload)); f != nil {
+		r.missed(f, false)
+		return append(found, unreadable(f))
+	}
 	e := &evidence{kind: a.kind()}
 	e.signed, e.fault = a.parse()
 	if e.fault != nil {

@@ -33,6 +33,7 @@ type Verifier struct {
 	clock    clock.Clock
 	log      *slog.Logger
 	memory   *memory
+	large    room
 	loaded   atomic.Pointer[loadedPolicies]
 }
 
@@ -50,6 +51,7 @@ func New(c Config) (*Verifier, error) {
 	v := &Verifier{
 		registry: c.Registry, archive: c.Archive, keys: c.Keys, policies: c.Policies,
 		trust: c.Trust, roots: c.Roots, newID: c.NewID, clock: c.Clock, log: c.Logger,
+		large: make(room, limits.LargeRounds),
 	}
 	if v.clock == nil {
 		v.clock = clock.System{}

@@ -101,6 +101,12 @@ const (
 	SubjectDigests = 32
 	// EnvelopeSignatures bounds the signatures of one envelope.
 	EnvelopeSignatures = 64
+	// LargeRound is from how many bytes of attachments on the judging of one
+	// image counts as large, and LargeRounds how many of those run at the same
+	// time: parsed and under a condition, a document takes up to fifty times its
+	// size.
+	LargeRound  = 1 << 20
+	LargeRounds = 4
 	// LogEntries bounds the log entries in one bundle.
 	LogEntries = 32
 	// Timestamps bounds the timestamps in one bundle.
