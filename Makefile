@@ -83,6 +83,10 @@ bench: peers ## signatures and verdicts per second, beside stock cosign
 bench-identity: peers ## signatures by identity, beside stock cosign
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkIdentity' -benchtime 1x -timeout 30m ./cmd/countersign
 
+.PHONY: bench-attest
+bench-attest: peers ## attestations, and policies over a 5 MB SBOM, beside stock cosign
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkAttest' -benchtime 1x -timeout 30m ./cmd/countersign
+
 .PHONY: peers
 peers: ## build the stock peers named in testdata/peers/list
 	testdata/peers/build $(PEERS)
