@@ -48,7 +48,7 @@ func (s *Sequencer) Append(ctx context.Context, body []byte) (*rekorpb.Transpare
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.join(body, kind)
+	c, err := s.join(ctx, body, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -77,9 +77,11 @@ func (c *call) wait(ctx context.Context) (*rekorpb.TransparencyLogEntry, error) 
 
 // join returns the running call of this body, or starts it. The work is not
 // the first caller's: it goes on when that one leaves.
-func (s *Sequencer) join(body []byte, kind tlog.Body) (*call, error) {
+func (s *Sequencer) join(ctx context.Context, body []byte, kind tlog.Body) (*call, error) {
 	leaf := leafKey(tlog.LeafHash(body))
-	s.mu.Lock()
+	if err := s.pass(ctx); err != nil {
+		return nil, err
+	}
 	defer s.mu.Unlock()
 	if err := s.usable(); err != nil {
 		return nil, err

@@ -133,14 +133,14 @@ func TestPushback(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for i := range limits.LogPushback {
-		if _, err := s.join(binary.BigEndian.AppendUint32(nil, uint32(i)), tlog.Body{}); err != nil {
+		if _, err := s.join(t.Context(), binary.BigEndian.AppendUint32(nil, uint32(i)), tlog.Body{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.join([]byte("one more"), tlog.Body{}); !errors.Is(err, ErrPushback) {
+	if _, err := s.join(t.Context(), []byte("one more"), tlog.Body{}); !errors.Is(err, ErrPushback) {
 		t.Errorf("one more: %v", err)
 	}
-	c, err := s.join(binary.BigEndian.AppendUint32(nil, 0), tlog.Body{})
+	c, err := s.join(t.Context(), binary.BigEndian.AppendUint32(nil, 0), tlog.Body{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,7 +57,10 @@ type Sequencer struct {
 
 	mu       sync.Mutex
 	inflight map[leafKey]*call
-	view     *view
+	// gate, while it is not nil, holds back what is not under way yet; it is
+	// closed when that may go on.
+	gate chan struct{}
+	view *view
 	// changed is closed and replaced when view or fault changes.
 	changed chan struct{}
 	fault   error
