@@ -13,6 +13,7 @@
 //	admin.token         the first administrator's token (0600)
 //	tuf/                the TUF repository, as served under /tuf/
 //	trusted_root.json   what outsiders believe, for offline commands
+//	restored.json       after a restore, until the next start
 //
 // It decides nothing: what may be signed or run is the business of the
 // services it wires.
@@ -95,6 +96,9 @@ type Daemon struct {
 	server  *server.Server
 	catalog *catalog.Catalog
 	tuf     *tuf.Repository
+
+	// restored is nil unless this is the first start after a restore.
+	restored *restored
 
 	authorities rotator
 	// rotating admits one rotation of an authority at a time.
@@ -186,6 +190,9 @@ func (d *Daemon) lockFolder() error {
 }
 
 func (d *Daemon) openStores(ctx context.Context) error {
+	if err := d.clearBackups(); err != nil {
+		return err
+	}
 	local, err := store.OpenSQLite(ctx, d.path("countersign.db"))
 	if err != nil {
 		return fmt.Errorf("opening the embedded database: %w", err)

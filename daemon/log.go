@@ -76,6 +76,9 @@ func (d *Daemon) openLog(ctx context.Context, s *services) error {
 	if err != nil {
 		return err
 	}
+	if shards, err = d.afterRestore(shards); err != nil {
+		return err
+	}
 	configs := make([]sequencer.Config, 0, shards)
 	for n := 1; n <= shards; n++ {
 		config, err := d.shardConfig(ctx, n)

@@ -54,7 +54,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func (d *Daemon) openServices(ctx context.Context) error {
 	s := &services{publicURL: d.cfg.PublicURL}
 	for _, step := range []func(context.Context, *services) error{
-		d.openKeys, d.openAuthorities, d.openRecords, d.openVerifier, d.openSigner, d.openTUF, d.finishLog, d.openServer,
+		d.openKeys, d.openAuthorities, d.openRecords, d.openVerifier, d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {
 			return err
@@ -154,7 +154,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
-		Collectors: []prometheus.Collector{d.tuf},
+		Collectors: []prometheus.Collector{d.tuf}, Backup: d.Backup,
 		Clock:      d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})

@@ -20,6 +20,7 @@ func (d *Daemon) openTUF(ctx context.Context, s *services) error {
 	var err error
 	d.tuf, err = tuf.Open(ctx, tuf.Config{
 		Dir: d.path(tufFolder), Keys: tufKeys{d.ring}, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
+		Floor: d.restored.floor(),
 		Targets: func() (map[string][]byte, error) {
 			trusted, err := s.trustRoot().MarshalTrustedRoot()
 			if err != nil {

@@ -137,6 +137,9 @@ func authorityRoles(cfg Config) map[route]access {
 			table[route{http.MethodPost, path}] = changedBy(identity.Admin)
 		}
 	}
+	if cfg.Backup != nil {
+		table[route{http.MethodPost, backupPath}] = access{roles: []identity.Role{identity.Admin}, changes: true, stream: true}
+	}
 	if cfg.Certificates != nil {
 		certificate := access{anonymous: true, itself: true, body: limits.CertificateBody}
 		table[route{http.MethodPost, fulcioV2Path}] = certificate

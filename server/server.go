@@ -104,6 +104,8 @@ type Config struct {
 	Version string
 	// Collectors are more metrics to expose; optional.
 	Collectors []prometheus.Collector
+	// Backup serves POST /v1/backup; optional, without it there is no such route.
+	Backup Backup
 	// Heartbeat is the pause between comments on an idle event stream;
 	// optional, 15 seconds.
 	Heartbeat time.Duration
@@ -191,6 +193,7 @@ func (s *Server) routes() {
 	s.trustRoutes()
 	s.tufRoutes()
 	s.fulcioRoutes()
+	s.backupRoutes()
 	s.admissionRoutes()
 	s.healthRoutes()
 }

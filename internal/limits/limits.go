@@ -329,3 +329,12 @@ const (
 	// client certificates.
 	ClientAuthorities = 32
 )
+
+// Backups.
+const (
+	// BackupDescription bounds the description of a backup: some hundred bytes
+	// a shard.
+	BackupDescription = 1 << 20
+	// BackupWindow bounds the memory for unpacking one.
+	BackupWindow = 64 << 20
+)

@@ -24,6 +24,7 @@ type work struct {
 	told     map[Role]string
 	now      time.Time
 	state    *state
+	floor    int64
 	held     map[Role][]held
 	contents map[string][]byte
 }
@@ -31,7 +32,7 @@ type work struct {
 func (r *Repository) begin(ctx context.Context) (*work, error) {
 	w := &work{
 		folder: r.folder, keys: r.cfg.Keys, log: r.cfg.Logger, told: r.drafts,
-		now: r.cfg.Clock.Now(), held: map[Role][]held{},
+		now: r.cfg.Clock.Now(), held: map[Role][]held{}, floor: r.cfg.Floor,
 	}
 	var err error
 	if w.state, err = r.folder.load(); err != nil {
@@ -377,9 +378,12 @@ func (w *work) settleTargetsDraft(ctx context.Context, roots []*rootDocument, fi
 	return verifies(roots, Targets, w.state.targets), w.tellDraft(ctx, Targets, draft.Signed.Version)
 }
 
+// version is that of the role's next document.
+func (w *work) version(role Role) int64 { return max(w.state.highest[role]+1, w.floor) }
+
 func (w *work) newTargets(files map[string]*metadata.TargetFiles) *targetsDocument {
 	doc := metadata.Targets(after(w.now, terms(Targets).valid))
-	doc.Signed.Version, doc.Signed.Targets = w.state.highest[Targets]+1, files
+	doc.Signed.Version, doc.Signed.Targets = w.version(Targets), files
 	return doc
 }
 
@@ -435,7 +439,7 @@ func (w *work) settleSnapshot(roots []*rootDocument) error {
 		return nil
 	}
 	doc := metadata.Snapshot(after(w.now, terms(Snapshot).valid))
-	doc.Signed.Version = w.state.highest[Snapshot] + 1
+	doc.Signed.Version = w.version(Snapshot)
 	doc.Signed.Meta = map[string]*metadata.MetaFiles{string(Targets) + ".json": reference}
 	raw, err := seal(w, Snapshot, doc, roots)
 	if err != nil {
@@ -456,7 +460,7 @@ func (w *work) settleTimestamp(roots []*rootDocument) error {
 		return nil
 	}
 	doc := metadata.Timestamp(after(w.now, terms(Timestamp).valid))
-	doc.Signed.Version = w.state.highest[Timestamp] + 1
+	doc.Signed.Version = w.version(Timestamp)
 	doc.Signed.Meta = map[string]*metadata.MetaFiles{string(Snapshot) + ".json": reference}
 	raw, err := seal(w, Timestamp, doc, roots)
 	if err != nil {

@@ -36,6 +36,10 @@ type Config struct {
 	Targets func() (map[string][]byte, error)
 	Clock   clock.Clock
 	Logger  *slog.Logger
+	// Floor is the least version of new targets, snapshots and timestamps: after
+	// an older copy of the folder was restored, clients have seen versions that
+	// it does not know, and accept no lower ones. Roots count on from the folder.
+	Floor int64
 	// Poll is how often Run looks for something to do; default 2 seconds.
 	Poll time.Duration
 }
