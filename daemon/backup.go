@@ -39,7 +39,7 @@ func (d *Daemon) Backup(ctx context.Context, w io.Writer) (err error) {
 	if err != nil {
 		return fmt.Errorf("backing up: %w", err)
 	}
-	folder, err := d.copyDatabase(moment)
+	folder, err := d.copyDatabase(ctx, moment)
 	if err != nil {
 		return fmt.Errorf("backing up: %w", err)
 	}
@@ -83,12 +83,12 @@ func (d *Daemon) describeShards(ctx context.Context, shards []sequencer.Shard) (
 
 // copyDatabase writes the snapshot into a folder of its own on the same disk,
 // and lets the moment go.
-func (d *Daemon) copyDatabase(moment *store.Snapshot) (folder string, err error) {
+func (d *Daemon) copyDatabase(ctx context.Context, moment *store.Snapshot) (folder string, err error) {
 	folder, err = os.MkdirTemp(d.cfg.DataDir, backupFolder)
 	if err != nil {
-		return "", errors.Join(err, moment.Close())
+		return "", errors.Join(err, moment.Close(ctx))
 	}
-	err = errors.Join(moment.CopyTo(filepath.Join(folder, backup.Database)), moment.Close())
+	err = errors.Join(moment.CopyTo(filepath.Join(folder, backup.Database)), moment.Close(ctx))
 	if err != nil {
 		return "", errors.Join(err, os.RemoveAll(folder))
 	}

@@ -101,7 +101,7 @@ func TestRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := int64(description.Shards[0].Size) //nolint:gosec // small
+	kept := int64(description.Shards[0].Size)
 	if kept < int64(len(before)) || len(after) == 0 {
 		t.Fatalf("%d entries kept of %d before, %d during", kept, len(before), len(after))
 	}

@@ -155,7 +155,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
 		Collectors: []prometheus.Collector{d.tuf}, Backup: d.Backup,
-		Clock:      d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
+		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})
 	return err

@@ -11,7 +11,7 @@ import (
 	"github.com/ncruces/go-sqlite3/driver"
 )
 
-// ErrNoSnapshot: the database is kept by a server, which has its own means.
+// ErrNoSnapshot says that the database is kept by a server, which has its own means.
 var ErrNoSnapshot = errors.New("only the embedded database makes copies of itself")
 
 // Snapshot is the embedded database as it was at one moment, while it goes on.
@@ -55,8 +55,8 @@ func (s *Snapshot) CopyTo(path string) error {
 	return nil
 }
 
-// Close lets go of the moment.
-func (s *Snapshot) Close() error {
-	_, err := s.conn.ExecContext(context.Background(), "ROLLBACK")
+// Close lets go of the moment, also when ctx is done.
+func (s *Snapshot) Close(ctx context.Context) error {
+	_, err := s.conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
 	return errors.Join(err, s.conn.Close())
 }

@@ -19,7 +19,7 @@ func TestSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close() //nolint:errcheck // read from
+	defer db.Close()
 	put := func(db *store.DB, name string) {
 		t.Helper()
 		if _, err := db.Objects().Put(ctx, store.Object{Kind: "k", Name: name, Body: []byte(name)}); err != nil {
@@ -42,7 +42,7 @@ func TestSnapshot(t *testing.T) {
 	copied := filepath.Join(dir, "copy.db")
 	err = snapshot.CopyTo(copied)
 	wg.Wait()
-	if err != nil || snapshot.Close() != nil {
+	if err != nil || snapshot.Close(ctx) != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(copied); err != nil || info.Mode().Perm() != 0o600 {
@@ -52,7 +52,7 @@ func TestSnapshot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer again.Close() //nolint:errcheck // read from
+	defer again.Close()
 	put(again, "later")
 	found, next, err := again.Objects().List(ctx, "k", store.Page{Limit: 1000})
 	if err != nil || next != "" || len(found) != 101 {
