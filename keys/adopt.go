@@ -152,7 +152,7 @@ func (r *Ring) RotateTo(ctx context.Context, name, ref string) (Key, error) {
 	if err != nil {
 		return Key{}, err
 	}
-	if !slices.Contains(rec.Purposes, PurposeSign) {
+	if !managed(rec.Purposes) {
 		return Key{}, fmt.Errorf("%w: %q belongs to the service", ErrPurpose, name)
 	}
 	if rec.Backend == BackendFile {

@@ -16,7 +16,9 @@
 //	deactivated → compromised, destroyed
 //	compromised → destroyed
 //
-// Only an active version signs. What was signed before a version was
+// Only an active version signs. People move keys through it that sign for
+// callers, and the service's own key of verification summaries; the service's
+// other keys are its authorities' (packages authority and sequencer). What was signed before a version was
 // deactivated stays good; what a compromised version signed is good only with
 // a proven time before CompromisedAt, and not at all when that is unknown.
 // Public halves are never deleted.

@@ -14,6 +14,14 @@ import (
 // other purpose belongs to the service itself.
 const PurposeSign = "sign"
 
+// PurposeVSA is the purpose of the key that signs verification summaries in
+// the service's own name. No caller signs with it; see Managed.
+const PurposeVSA = "vsa"
+
+// ownPrefix begins the names of the service's own keys: a key made on request
+// that had the name of a later generation would stand in its way.
+const ownPrefix = "countersign-"
+
 // BackendFile keeps private keys sealed in the store.
 const BackendFile = "file"
 
@@ -43,6 +51,19 @@ func (k Key) CurrentVersion() Version { return k.Versions[k.Current-1] }
 
 // Service reports whether the key is the service's own.
 func (k Key) Service() bool { return !slices.Contains(k.Purposes, PurposeSign) }
+
+// Managed reports whether people see the key by its name and move it through
+// its life cycle, and policies may name it: keys that sign for callers, and
+// those of the service's own whose signatures others verify with the key alone.
+// The other keys of the service have their place in the trusted root.
+func (k Key) Managed() bool { return managed(k.Purposes) }
+
+func managed(purposes []string) bool {
+	return slices.Contains(purposes, PurposeSign) || slices.Contains(purposes, PurposeVSA)
+}
+
+// Summarizes reports whether the key signs verification summaries.
+func (k Key) Summarizes() bool { return slices.Contains(k.Purposes, PurposeVSA) }
 
 // Version is one generation of a key.
 type Version struct {
@@ -82,8 +103,9 @@ type Spec struct {
 	// key in every other; see ParseRefs for the forms.
 	Backend string
 	Ref     string
-	// Purposes is PurposeSign when empty. PurposeSign stands alone: a key that
-	// signs for callers is used for nothing else (SP 800-57 part 1 §5.2).
+	// Purposes is PurposeSign when empty. PurposeSign and PurposeVSA stand
+	// alone: a key that signs for callers is used for nothing else (SP 800-57
+	// part 1 §5.2).
 	Purposes []string
 	// PreActive leaves the first version inactive, so that its public half can
 	// be handed out before anything is signed with it.
@@ -150,8 +172,10 @@ func checkPurposes(purposes []string) ([]string, error) {
 			return nil, fmt.Errorf("%w: malformed purpose", ErrPurpose)
 		}
 	}
-	if len(sorted) > 1 && slices.Contains(sorted, PurposeSign) {
-		return nil, fmt.Errorf("%w: %q stands alone", ErrPurpose, PurposeSign)
+	for _, p := range sorted {
+		if len(sorted) > 1 && managed([]string{p}) {
+			return nil, fmt.Errorf("%w: %q stands alone", ErrPurpose, p)
+		}
 	}
 	return sorted, nil
 }

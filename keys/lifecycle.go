@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -88,11 +89,12 @@ func (r *Ring) Resume(ctx context.Context, name string) (Key, error) {
 	})
 }
 
-// Retire deactivates the current version for good; the key signs no more.
+// Retire deactivates the current version for good; the key signs no more. A key
+// of the service's own is not retired: nothing could take its place.
 func (r *Ring) Retire(ctx context.Context, name string) (Key, error) {
 	return r.change(ctx, name, func(rec *record, now time.Time) error {
 		v := rec.current()
-		if !CanMove(v.State, Deactivated) {
+		if !CanMove(v.State, Deactivated) || !slices.Contains(rec.Purposes, PurposeSign) {
 			return &TransitionError{Name: name, From: v.State, To: Deactivated}
 		}
 		v.State, v.DeactivatedAt = Deactivated, &now
@@ -181,7 +183,7 @@ func (r *Ring) Destroy(ctx context.Context, name string) (Key, error) {
 	})
 }
 
-// change applies a step to a key that signs for callers. It holds the key's
+// change applies a step to a managed key. It holds the key's
 // lock from before the row is read until after it is durable: signatures in
 // progress end before, later ones find the new state. Whatever the store
 // answers, what is in memory is not believed afterwards, because a write cut
@@ -212,7 +214,7 @@ func (r *Ring) changeOnce(ctx context.Context, name string, step func(*record, t
 	if err != nil {
 		return Key{}, err
 	}
-	if k.Service() {
+	if !k.Managed() {
 		return Key{}, fmt.Errorf("%w: %q belongs to the service", ErrPurpose, name)
 	}
 	now := r.now()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -141,13 +142,13 @@ func (r *Ring) read(ctx context.Context, name string) (record, error) {
 	return r.master.decode(o)
 }
 
-// List returns keys with PurposeSign ordered by name and the cursor of the next
-// page or "". Service keys are left out; see Service.
+// List returns managed keys ordered by name and the cursor of the next page or
+// "". See Service for those of the service.
 func (r *Ring) List(ctx context.Context, page store.Page) ([]Key, string, error) {
 	if page.Limit <= 0 || page.Limit > limits.PageMax {
 		page.Limit = limits.PageDefault
 	}
-	return r.list(ctx, page, func(k Key) bool { return !k.Service() })
+	return r.list(ctx, page, Key.Managed)
 }
 
 // Service returns the service's own keys ordered by name.
@@ -205,7 +206,8 @@ func (r *Ring) Revision(ctx context.Context) (int64, error) {
 
 // Create makes a key with PurposeSign and its first version, active unless the
 // spec says otherwise. With another back end than BackendFile it adopts the key
-// that is there under Spec.Ref. Errors: ErrName, ErrAlgorithm, ErrBackend,
+// that is there under Spec.Ref. Errors: ErrName (also for a name that begins
+// like those of the service's own keys), ErrAlgorithm, ErrBackend,
 // ErrPurpose for any other purpose, ErrExists (also for a public half that
 // another key has); of other back ends ErrRef, ErrRefused, ErrUnavailable, and
 // ErrChanged when the key does not sign as its public half says.
@@ -216,6 +218,9 @@ func (r *Ring) Create(ctx context.Context, spec Spec) (Key, error) {
 	}
 	if len(spec.Purposes) != 1 || spec.Purposes[0] != PurposeSign {
 		return Key{}, fmt.Errorf("%w: keys made on request have the purpose %q", ErrPurpose, PurposeSign)
+	}
+	if strings.HasPrefix(spec.Name, ownPrefix) {
+		return Key{}, fmt.Errorf("%w: names that begin with %q are the service's own", ErrName, ownPrefix)
 	}
 	if spec.Backend != BackendFile {
 		if err := r.mayName(spec.Backend, spec.Ref); err != nil {

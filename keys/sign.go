@@ -44,15 +44,22 @@ func (s *slot) forget() { s.seen = 0 }
 // ErrUnavailable, ErrRefused, ErrForm, and ErrChanged when the key there is not
 // the recorded one.
 func (r *Ring) Sign(ctx context.Context, name string, message []byte) (Signature, error) {
-	return r.sign(ctx, name, FormBundle, message)
+	return r.sign(ctx, name, PurposeSign, FormBundle, message)
 }
 
 // SignLegacy is Sign in FormLegacy. ErrForm: the algorithm has none.
 func (r *Ring) SignLegacy(ctx context.Context, name string, message []byte) (Signature, error) {
-	return r.sign(ctx, name, FormLegacy, message)
+	return r.sign(ctx, name, PurposeSign, FormLegacy, message)
 }
 
-func (r *Ring) sign(ctx context.Context, name string, form Form, message []byte) (Signature, error) {
+// SignSummary is Sign with a key of PurposeVSA, which Sign refuses, as this
+// refuses every other. What message says is the service's own word: it must
+// not be a caller's.
+func (r *Ring) SignSummary(ctx context.Context, name string, message []byte) (Signature, error) {
+	return r.sign(ctx, name, PurposeVSA, FormBundle, message)
+}
+
+func (r *Ring) sign(ctx context.Context, name, purpose string, form Form, message []byte) (Signature, error) {
 	if err := ctx.Err(); err != nil {
 		return Signature{}, err
 	}
@@ -61,8 +68,8 @@ func (r *Ring) sign(ctx context.Context, name string, form Form, message []byte)
 		return Signature{}, err
 	}
 	defer s.mu.RUnlock()
-	if s.key.Service() {
-		return Signature{}, fmt.Errorf("%w: %q does not sign for callers", ErrPurpose, name)
+	if !slices.Contains(s.key.Purposes, purpose) {
+		return Signature{}, fmt.Errorf("%w: %q is not for %q", ErrPurpose, name, purpose)
 	}
 	if s.key.State != Active {
 		return Signature{}, fmt.Errorf("%w: %q is %s", ErrNotActive, name, s.key.State)
@@ -210,17 +217,17 @@ func (r *Ring) private(rec *record, v Version) (digestSigner, error) {
 }
 
 // Signer returns a signer for a service key's current version. The private key
-// stays in this package. Service keys have no life cycle of their own: the
+// stays in this package. Such keys have no life cycle of their own: the
 // signer is good for as long as the process lives. One whose key is in another
-// back end asks for it at its first signature. ErrPurpose: the key signs for
-// callers.
+// back end asks for it at its first signature. ErrPurpose: the key is managed,
+// so that it may be revoked at any time.
 func (r *Ring) Signer(ctx context.Context, name string) (crypto.Signer, error) {
 	rec, err := r.read(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(rec.Purposes, PurposeSign) {
-		return nil, fmt.Errorf("%w: %q signs for callers", ErrPurpose, name)
+	if managed(rec.Purposes) {
+		return nil, fmt.Errorf("%w: %q is managed", ErrPurpose, name)
 	}
 	k, err := rec.key()
 	if err != nil {

@@ -112,11 +112,11 @@ func (s *Server) createKey(ctx context.Context, in *createKeyInput) (*managedOut
 	return out, nil
 }
 
-// changeKey journals and makes one step in a key's life. Only keys for signing
-// exist here; the service's own answer as if they did not.
+// changeKey journals and makes one step in a key's life. Only managed keys
+// exist here; the service's others answer as if they did not.
 func (s *Server) changeKey(ctx context.Context, verb, name string, detail map[string]string, do func() (keys.Key, error)) (*managedOutput[api.Key], error) {
 	if verb != "create" {
-		if _, err := s.signingKey(ctx, name); err != nil {
+		if _, err := s.managedKey(ctx, name); err != nil {
 			return nil, err
 		}
 	}
@@ -131,12 +131,12 @@ func (s *Server) changeKey(ctx context.Context, verb, name string, detail map[st
 	return keyOutput(key), nil
 }
 
-func (s *Server) signingKey(ctx context.Context, name string) (keys.Key, error) {
+func (s *Server) managedKey(ctx context.Context, name string) (keys.Key, error) {
 	key, err := s.cfg.Keys.Get(ctx, name)
 	if err != nil {
 		return keys.Key{}, err
 	}
-	if key.Service() {
+	if !key.Managed() {
 		return keys.Key{}, keys.ErrNotFound
 	}
 	return key, nil
@@ -151,7 +151,7 @@ func (s *Server) listKeys(ctx context.Context, in *PageInput) (*bodyOutput[api.K
 }
 
 func (s *Server) getKey(ctx context.Context, in *getKeyInput) (*managedOutput[api.Key], error) {
-	key, err := s.signingKey(ctx, in.Name)
+	key, err := s.managedKey(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (s *Server) getKey(ctx context.Context, in *getKeyInput) (*managedOutput[ap
 }
 
 func (s *Server) publicKey(ctx context.Context, in *KeyInput) (*publicKeyOutput, error) {
-	key, err := s.signingKey(ctx, in.Name)
+	key, err := s.managedKey(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
