@@ -54,7 +54,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func (d *Daemon) openServices(ctx context.Context) error {
 	s := &services{publicURL: d.cfg.PublicURL}
 	for _, step := range []func(context.Context, *services) error{
-		d.openKeys, d.openAuthorities, d.openRecords, d.openVerifier, d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openServer,
+		d.openKeys, d.openAuthorities, d.openSummaries, d.openRecords, d.openVerifier, d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {
 			return err
@@ -112,7 +112,7 @@ func (d *Daemon) openVerifier(_ context.Context, s *services) error {
 	var err error
 	s.verifier, err = verifier.New(verifier.Config{
 		Registry: s.registry, Archive: s.archive, Keys: d.ring, Policies: policies{d.catalog},
-		Trust: s.trustRoot, Roots: d.catalog,
+		Trust: s.trustRoot, Roots: d.catalog, PublicURL: s.publicURL, Version: d.cfg.Version,
 		NewID: newID, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
 	})
 	return err
@@ -123,8 +123,8 @@ func (d *Daemon) openSigner(_ context.Context, s *services) error {
 	d.signer, err = signer.New(signer.Config{
 		Registry: s.registry, Rules: d.catalog, Keys: d.ring, Log: d.log,
 		Timestamper: s.stamper, Certificates: s.issuer, Archive: s.archive, Operations: d.main.Operations(), Journal: s.journal,
-		ProvenanceRules: d.catalog.ProvenanceRules,
-		Grants:          d.catalog.Grants, Checker: signer.CheckFunc(s.checkFresh),
+		ProvenanceRules: d.catalog.ProvenanceRules, SummaryKey: summaryKey,
+		Grants: d.catalog.Grants, Checker: signer.CheckFunc(s.checkFresh),
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger,
 	})
 	return err

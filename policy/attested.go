@@ -33,7 +33,7 @@ func (a *attestation) judgeAuthority(ctx context.Context, name string, in *Quest
 		return
 	}
 	if a.which == WhichNewest {
-		candidates = newest(candidates)
+		candidates = newest(a.ofInterest(candidates, in, f))
 	}
 	held, spoiled := finding{signers: make(map[string]bool)}, false
 	for _, c := range candidates {
@@ -46,6 +46,7 @@ func (a *attestation) judgeAuthority(ctx context.Context, name string, in *Quest
 		held.signers[c.SignerID] = true
 		held.evidence = append(held.evidence, c.Evidence)
 		held.expire(a.expiry(c))
+		held.level = max(held.level, a.level(c))
 	}
 	if spoiled {
 		return
@@ -55,6 +56,40 @@ func (a *attestation) judgeAuthority(ctx context.Context, name string, in *Quest
 	}
 	f.evidence = append(f.evidence, held.evidence...)
 	f.expire(held.expires)
+	f.level = max(f.level, held.level)
+}
+
+// ofInterest leaves out the summaries that speak of something else: one
+// verifier speaks of many images and applies many policies, and its word on one
+// of them is not its last word on another. What cannot be read could be about
+// anything and stays.
+func (a *attestation) ofInterest(candidates []candidate, in *Question, f *finding) []candidate {
+	if a.summary == nil {
+		return candidates
+	}
+	var kept []candidate
+	for _, c := range candidates {
+		if reason := a.summary.strange(c.Fact, in.Image); reason != nil {
+			f.reasons = append(f.reasons, *reason)
+			continue
+		}
+		kept = append(kept, c)
+	}
+	return kept
+}
+
+// level is the SLSA build level that an attestation proves that satisfies
+// everything, or 0.
+func (a *attestation) level(c candidate) int {
+	switch {
+	case a.provenance != nil:
+		if got, err := c.Attestation.provenance(); err == nil {
+			return a.provenance.levelOf(c.Fact, got)
+		}
+	case a.summary != nil:
+		return a.summary.buildLevel()
+	}
+	return 0
 }
 
 // candidate is an accepted attestation, and when it was made as far as is

@@ -20,6 +20,9 @@ type Outcome struct {
 	// Expires is when a PASSED verdict has to be asked for again because an
 	// attestation it rests on will be too old; zero when it rests on none.
 	Expires time.Time
+	// BuildLevel is the highest SLSA build level that the requirements that hold
+	// prove; 0 when they judge none.
+	BuildLevel int
 }
 
 // RequirementResult is what became of one requirement.
@@ -63,6 +66,7 @@ func (p *Policy) Decide(ctx context.Context, in Question) Outcome {
 	for i := range parts {
 		f := parts[i].judge(ctx, &in)
 		out.Expires = earlier(out.Expires, f.expires)
+		out.BuildLevel = max(out.BuildLevel, f.level)
 		result := p.result(&parts[i], f)
 		if result.Verdict != Passed {
 			out.Verdict = Failed
@@ -97,6 +101,8 @@ type finding struct {
 	reasons []Reason
 	// expires is when the evidence will be too old, or zero.
 	expires time.Time
+	// level is the SLSA build level that the evidence proves, or 0.
+	level int
 }
 
 func (f *finding) expire(at time.Time) { f.expires = earlier(f.expires, at) }
@@ -129,6 +135,7 @@ func (q *requirement) judge(ctx context.Context, in *Question) finding {
 		held = append(held, m.signers)
 		f.evidence = append(f.evidence, m.evidence...)
 		f.expire(m.expires)
+		f.level = max(f.level, m.level)
 		for s := range m.signers {
 			f.signers[s] = true
 		}
@@ -147,7 +154,7 @@ func (q *requirement) judge(ctx context.Context, in *Question) finding {
 			Message: fmt.Sprintf("%d of %d needed signers: %s", count, q.need, q.text),
 		})
 	}
-	f.evidence, f.signers, f.expires = nil, nil, time.Time{}
+	f.evidence, f.signers, f.expires, f.level = nil, nil, time.Time{}, 0
 	return f
 }
 

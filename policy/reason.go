@@ -83,4 +83,7 @@ type Evidence struct {
 	// SignedAt is the proven time (RFC 3339), if there is one.
 	SignedAt      string `json:"signedAt,omitempty"`
 	PredicateType string `json:"predicateType,omitempty"`
+	// Attachment is the sha256:… of what carries it, as a registry names it: of
+	// the bundle, or of the layer. Empty for a layout, which rests on several.
+	Attachment string `json:"attachment,omitempty"`
 }

@@ -92,14 +92,10 @@ func (v *summary) judge(f *Fact, image Image) *Reason {
 	if err != nil {
 		return reasonf(PredicateInvalid, "the verification summary is not well-formed: %s", wordsOf(err, slsa.ErrPredicate))
 	}
-	switch {
-	case got.Verifier != v.verifier:
-		return reasonf(IdentityMismatch, "the summary is of another verifier than the policy expects")
-	case !v.about(got.Resource, image):
-		return reasonf(SubjectMismatch, "the summary is about another resource than this image")
-	case v.uri != "" && got.PolicyURI != v.uri, v.digest != "" && got.PolicyDigest["sha256"] != v.digest:
-		return reasonf(ConditionFalse, "the summary is of another policy than the one expected")
-	case !got.Passed:
+	if reason := v.strange(f, image); reason != nil {
+		return reason
+	}
+	if !got.Passed {
 		return reasonf(ConditionFalse, "the summary says FAILED")
 	}
 	for _, level := range v.levels {
@@ -108,6 +104,33 @@ func (v *summary) judge(f *Fact, image Image) *Reason {
 		}
 	}
 	return nil
+}
+
+// strange says why a summary is not about the question: another verifier's, or
+// about another resource or policy than is expected. Nil of what cannot be read.
+func (v *summary) strange(f *Fact, image Image) *Reason {
+	got, err := f.Attestation.summary()
+	switch {
+	case err != nil:
+		return nil
+	case got.Verifier != v.verifier:
+		return reasonf(IdentityMismatch, "the summary is of another verifier than the policy expects")
+	case !v.about(got.Resource, image):
+		return reasonf(SubjectMismatch, "the summary is about another resource than this image")
+	case v.uri != "" && got.PolicyURI != v.uri, v.digest != "" && got.PolicyDigest["sha256"] != v.digest:
+		return reasonf(ConditionFalse, "the summary is of another policy than the one expected")
+	}
+	return nil
+}
+
+// buildLevel is what a satisfied expectation proves of the build track: what is
+// wanted, and not what more the summary says.
+func (v *summary) buildLevel() int {
+	most := 0
+	for _, level := range v.levels {
+		most = max(most, slsa.BuildLevel(level))
+	}
+	return most
 }
 
 // about reports whether a resource URI names the image that is asked about, or

@@ -180,7 +180,11 @@ func requestProblems() []row {
 		},
 		{
 			"unsupported", http.StatusUnprocessableEntity, "Not supported", "This server does not offer what the field asks for.", 0,
-			[]error{errUnsupported, keys.ErrBackend, policy.ErrUnsupported},
+			[]error{errUnsupported, keys.ErrBackend, policy.ErrUnsupported, signer.ErrNoSummaries},
+		},
+		{
+			"summary_not_applicable", http.StatusUnprocessableEntity, "No verification summary", "A verification summary is only given of an image that at least one policy in mode enforce passed.", 0,
+			[]error{verifier.ErrNoSummary},
 		},
 		{
 			"idempotency_key_reused", http.StatusUnprocessableEntity, "Idempotency key reused", "This Idempotency-Key was used with another request; use a new key for a new request.", 0,

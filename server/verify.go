@@ -2,11 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/server/api"
 	"github.com/countersign/countersign/verifier"
@@ -63,14 +66,20 @@ func (s *Server) verify(ctx context.Context, in *verifyInput) (*streamOutput, er
 	if err != nil {
 		return nil, err
 	}
+	w, err := s.wishOf(ctx, in.Body, request)
+	if err != nil {
+		return nil, err
+	}
 	if in.Stream {
-		return s.verifyStream(ctx, request)
+		return s.verifyStream(ctx, request, w)
 	}
 	answer, err := s.cfg.Verifier.Verify(ctx, request)
 	if err != nil {
 		return nil, err
 	}
-	body, err := encode(wireAnswer(answer))
+	wire := wireAnswer(answer)
+	wire.Results = s.wireResults(ctx, w, answer.Results)
+	body, err := encode(wire)
 	if err != nil {
 		return nil, err
 	}
@@ -84,21 +93,12 @@ func (s *Server) verify(ctx context.Context, in *verifyInput) (*streamOutput, er
 // verifyStream begins the answer with the first result, so that a question
 // that cannot be put is still a problem document. What goes wrong later ends
 // the stream early: a line that is missing is not PASSED.
-func (s *Server) verifyStream(ctx context.Context, request verifier.Request) (*streamOutput, error) {
-	results := make(chan verifier.Result)
+func (s *Server) verifyStream(ctx context.Context, request verifier.Request, w wish) (*streamOutput, error) {
+	results := make(chan api.VerifyResult)
 	ended := make(chan error, 1)
 	running, stop := context.WithCancel(ctx)
-	go func() {
-		ended <- s.cfg.Verifier.Stream(running, request, func(r verifier.Result) error {
-			select {
-			case results <- r:
-				return nil
-			case <-running.Done():
-				return running.Err()
-			}
-		})
-	}()
-	var first *verifier.Result
+	go func() { ended <- s.produce(running, request, w, results) }()
+	var first *api.VerifyResult
 	select {
 	case r := <-results:
 		first = &r
@@ -117,9 +117,34 @@ func (s *Server) verifyStream(ctx context.Context, request verifier.Request) (*s
 	}}, nil
 }
 
-func (s *Server) writeLines(hc huma.Context, first *verifier.Result, results <-chan verifier.Result, ended <-chan error) {
-	line := func(r verifier.Result) error {
-		b, err := encode(wireResult(r))
+// produce sends each result when it has all that is wished for. Verdicts are
+// handed out one at a time, so what is added to one must not hold up the next.
+func (s *Server) produce(ctx context.Context, request verifier.Request, w wish, results chan<- api.VerifyResult) error {
+	send := func(r verifier.Result) error {
+		out := wireResult(r)
+		s.summarize(ctx, w, r, &out)
+		select {
+		case results <- out:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	if !w.vsa {
+		return s.cfg.Verifier.Stream(ctx, request, send)
+	}
+	var group errgroup.Group
+	group.SetLimit(limits.SummaryParallel)
+	err := s.cfg.Verifier.Stream(ctx, request, func(r verifier.Result) error {
+		group.Go(func() error { return send(r) })
+		return ctx.Err()
+	})
+	return errors.Join(err, group.Wait())
+}
+
+func (s *Server) writeLines(hc huma.Context, first *api.VerifyResult, results <-chan api.VerifyResult, ended <-chan error) {
+	line := func(r api.VerifyResult) error {
+		b, err := encode(r)
 		if err != nil {
 			return err
 		}
@@ -166,9 +191,6 @@ func (s *Server) verifyOne(ctx context.Context, in *verifyOneInput) (*verifyOneO
 }
 
 func verifyRequest(ctx context.Context, r api.VerifyRequest) (verifier.Request, error) {
-	if r.VSA {
-		return verifier.Request{}, &refusal{cause: errUnsupported, fields: fieldProblem("body.vsa", "verification summaries are not available; ask with false")}
-	}
 	request := verifier.Request{Images: r.Images, Context: r.Context, Policy: r.Policy, Caller: callerOf(ctx)}
 	if r.Timeout == "" {
 		return request, nil
@@ -196,7 +218,7 @@ func wireResult(r verifier.Result) api.VerifyResult {
 
 func wirePolicyResult(p verifier.PolicyResult) api.PolicyResult {
 	return api.PolicyResult{
-		Name: p.Name, Revision: p.Revision, Mode: string(p.Mode), Verdict: p.Verdict, Reasons: p.Reasons,
+		Name: p.Name, Revision: p.Revision, Digest: p.Digest, BuildLevel: p.BuildLevel, Mode: string(p.Mode), Verdict: p.Verdict, Reasons: p.Reasons,
 		Requirements: each(p.Requirements, func(r policy.RequirementResult) api.RequirementResult {
 			return api.RequirementResult{Requirement: r.Requirement, Verdict: r.Verdict, Evidence: each(r.Evidence, same), Reasons: r.Reasons}
 		}),

@@ -78,6 +78,16 @@
 // repeats is built anew, so that no certificate of one run is over the claims of
 // another.
 //
+// # Verification summaries
+//
+// A summary that the service verified an image is an attestation in its own
+// name: Summarize makes it of a verdict, with a key that signs nothing else and
+// that no caller's request reaches. The permission of step 1 is the role to ask
+// for verdicts. Its idempotency key is what it says, under which trust, by which
+// version of the key and in which period of limits.SummaryReuse: all callers
+// share one, and a log is not filled by asking again. It goes to the registry
+// only when that was asked for.
+//
 // # Rotation and revocation
 //
 // All signatures of an operation are by one key version. A version that was

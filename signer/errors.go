@@ -26,6 +26,8 @@ var (
 	ErrClaimMismatch = errors.New("the request contradicts the caller's claims")
 	// ErrNoCertificates: the service has no certificate authority.
 	ErrNoCertificates = errors.New("this service issues no certificates; name a managed key")
+	// ErrNoSummaries: the service signs no verification summaries.
+	ErrNoSummaries = errors.New("this service signs no verification summaries")
 	// ErrIdentityExpired: the caller proved its identity too long ago for a
 	// certificate; repeat the request with a fresh token.
 	ErrIdentityExpired = errors.New("the caller's identity was proven too long ago; repeat the request with a fresh token")
@@ -161,6 +163,7 @@ func faults() []fault {
 		{ErrNotFound, "not_found", true},
 		{ErrIdentityKey, "identity_required", true},
 		{ErrNoCertificates, "certificates_unavailable", true},
+		{ErrNoSummaries, "unsupported", true},
 		{ErrIdentityExpired, "identity_expired", true},
 		{ErrIdentityRefused, "identity_refused", true},
 		{ErrClaimMismatch, "claim_mismatch", true},

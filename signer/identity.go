@@ -29,7 +29,7 @@ func (w *work) byIdentity() bool { return w.doc.Request.Key == IdentityKey }
 // prepared is the request that the operation was made of, for joining an
 // earlier operation.
 func (w *work) prepared() prepared {
-	return prepared{Request: w.doc.Request, caller: w.doc.identity(), hash: w.op.RequestHash}
+	return prepared{Request: w.doc.Request, caller: w.doc.identity(), hash: w.op.RequestHash, summary: w.doc.Summary}
 }
 
 // checkIdentity refuses before the registry is contacted what no certificate

@@ -104,6 +104,8 @@ type document struct {
 	// SLSA is the level of provenance, whose predicate is Request.Predicate:
 	// made once, so that an operation that is taken up later needs no token.
 	SLSA *SLSA `json:"slsa,omitempty"`
+	// Summary is of a verification summary, else nil.
+	Summary *summaryDocument `json:"summary,omitempty"`
 	// ProvenAt is when the caller last proved who it is: a certificate is asked
 	// for only shortly after.
 	ProvenAt time.Time `json:"provenAt,omitzero"`

@@ -17,6 +17,8 @@ func journalled(action policy.Action) string {
 		return "attestation.create"
 	case policy.ActionProvenance:
 		return "provenance.create"
+	case actionSummary:
+		return "summary.create"
 	}
 	return "signature.create"
 }
@@ -54,6 +56,9 @@ func (s *Signer) decide(ctx context.Context, w *work) (grant string, err error) 
 	case !rule.Allows(w.reference.Repository):
 		return "", ErrRegistryNotListed
 	}
+	if w.summarizes() {
+		return decideSummary(w.doc.identity())
+	}
 	grants, err := s.cfg.Grants(ctx)
 	if err != nil {
 		return "", fmt.Errorf("%w: reading grants: %w", ErrStore, err)
@@ -79,6 +84,9 @@ func (s *Signer) journal(ctx context.Context, w *work, outcome string, more map[
 	}
 	if w.op.PredicateType != "" {
 		detail["predicateType"] = w.op.PredicateType
+	}
+	if w.doc.Summary != nil && w.doc.Summary.Decision != "" {
+		detail["verdict"] = w.doc.Summary.Decision
 	}
 	for k, v := range more {
 		if v != "" {

@@ -16,10 +16,14 @@ import (
 	"github.com/countersign/countersign/tlog"
 )
 
-// attach writes every signature to the registry. Both ways of attaching read,
+// attach writes every signature to the registry, but for a summary that was
+// asked for without. Both ways of attaching read,
 // change and write one document per subject (the fallback index, the .sig
 // manifest), so writers of one subject take turns; subjects go in parallel.
 func (s *Signer) attach(ctx context.Context, w *work) error {
+	if !w.released() {
+		return nil
+	}
 	bySubject := map[string][]*target{}
 	for i := range w.doc.Targets {
 		t := &w.doc.Targets[i]

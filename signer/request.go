@@ -75,6 +75,9 @@ type prepared struct {
 	reference registry.Reference
 	scope     string
 	hash      []byte
+	// summary and basis are of a verification summary, else empty.
+	summary *summaryDocument
+	basis   string
 }
 
 // kind is what an action makes.
@@ -149,6 +152,8 @@ func (r *Request) checkAction(caller identity.Identity) error {
 		return &RequestError{Field: "/externalParameters", Detail: "only provenance has them"}
 	}
 	switch r.Action {
+	case "":
+		return nil
 	case policy.ActionAttest:
 		uri, err := predicate.ParseType(r.PredicateType)
 		if err != nil {
@@ -160,7 +165,7 @@ func (r *Request) checkAction(caller identity.Identity) error {
 		r.PredicateType = provenance.PredicateType
 		return checkClaimant(caller)
 	}
-	return nil
+	return &RequestError{Field: "/action", Detail: "want sign, attest or provenance"}
 }
 
 // checkClaimant wants a caller whose token says who built something: an API

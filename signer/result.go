@@ -70,8 +70,8 @@ type Signature struct {
 	// Format is bundle or legacy.
 	Format string `json:"format"`
 	// Referrer is the digest of the manifest that carries the signature in
-	// the registry.
-	Referrer string `json:"referrer"`
+	// the registry; empty when it was not attached.
+	Referrer string `json:"referrer,omitempty"`
 	// Bundle is the Sigstore bundle v0.3 (format bundle).
 	Bundle json.RawMessage `json:"bundle,omitempty"`
 	// Legacy is the signed payload and its annotations (format legacy).

@@ -20,6 +20,10 @@ func (s *Signer) checkKey(ctx context.Context, w *work) error {
 	if w.byIdentity() {
 		return s.checkIdentity(w)
 	}
+	if w.summarizes() {
+		_, err := s.summaryKey(ctx)
+		return err
+	}
 	key, err := s.cfg.Keys.Get(ctx, w.doc.Request.Key)
 	if err != nil {
 		return fromKeys(err)
@@ -71,7 +75,10 @@ func (s *Signer) signAll(ctx context.Context, w *work) (keyID string, err error)
 	for i := range w.doc.Targets {
 		t := &w.doc.Targets[i]
 		sign := s.cfg.Keys.Sign
-		if t.Format == FormatLegacy {
+		switch {
+		case w.summarizes():
+			sign = s.cfg.Keys.SignSummary
+		case t.Format == FormatLegacy:
 			sign = s.cfg.Keys.SignLegacy
 		}
 		message, err := w.message(t)

@@ -102,8 +102,10 @@ func (s *Signer) again(ctx context.Context, f *flight, p prepared, stored store.
 	if err != nil {
 		return outcome{err: err}
 	}
-	// The scope holds the caller: it is the same one, authenticated anew.
-	w.doc.prove(p.caller, s.cfg.Clock.Now())
+	if p.summary == nil {
+		// The scope holds the caller: it is the same one, authenticated anew.
+		w.doc.prove(p.caller, s.cfg.Clock.Now())
+	}
 	if w.doc.Request.Action == policy.ActionProvenance && !w.doc.signed() {
 		// Another run of the same pipeline has the same scope and other claims:
 		// what is signed now must be of who is certified now.

@@ -51,6 +51,9 @@ type Keys interface {
 	Get(ctx context.Context, name string) (keys.Key, error)
 	Sign(ctx context.Context, name string, message []byte) (keys.Signature, error)
 	SignLegacy(ctx context.Context, name string, message []byte) (keys.Signature, error)
+	// SignSummary signs with the service's own key of verification summaries,
+	// and refuses every other.
+	SignSummary(ctx context.Context, name string, message []byte) (keys.Signature, error)
 }
 
 // Certificates is the certificate authority. Issue must bind the key to exactly
@@ -132,6 +135,9 @@ type Config struct {
 	Archive      Archive
 	Operations   store.Operations
 	Journal      Journal
+	// SummaryKey names the key that signs verification summaries; optional,
+	// without it there are none.
+	SummaryKey string
 	// ProvenanceRules are the operator's for an issuer's provenance; without it
 	// there are none.
 	ProvenanceRules func(ctx context.Context, issuer string) (provenance.Rules, error)

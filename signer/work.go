@@ -39,7 +39,7 @@ func (s *Signer) newWork(f *flight, p prepared) *work {
 			Digest: p.reference.Digest.String(), Signer: p.Key, PredicateType: p.PredicateType, CreatedAt: now, UpdatedAt: now,
 		},
 		doc: document{
-			Request: p.Request, Image: p.reference.String(), CreatedAt: now,
+			Request: p.Request, Image: p.reference.String(), CreatedAt: now, Summary: p.summary,
 		},
 		manifests: map[attest.Digest]registry.Manifest{},
 	}

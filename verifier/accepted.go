@@ -78,7 +78,7 @@ func (r *round) seatAll(ctx context.Context) error {
 
 func (r *round) accept(a registry.Attachment) Judged {
 	next := attachmentOf(a)
-	e := &evidence{kind: next.kind()}
+	e := &evidence{kind: next.kind(), attached: next.digest()}
 	e.signed, e.fault = next.parse()
 	out := Judged{Attachment: a}
 	if e.signed != nil && e.signed.kind == policy.KindAttestation {

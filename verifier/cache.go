@@ -51,6 +51,8 @@ type outcome struct {
 	reasons  []policy.Reason
 	policies []PolicyResult
 	warnings []string
+	// at is when it was decided.
+	at time.Time
 	// sure: everything was read, so asking again gives the same.
 	sure bool
 	// expires is when time alone may change it, or zero.

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"time"
 
+	"github.com/countersign/countersign/attest/predicate"
 	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
@@ -36,6 +37,9 @@ type signer struct {
 	// timeNeeded: the key has a life cycle, so its window must be judged at a
 	// proven time.
 	timeNeeded bool
+	// summarizes: the key signs verification summaries, and nothing else by it
+	// counts, whatever it was made to sign.
+	summarizes bool
 	// fault says why the authority cannot accept anything.
 	fault *fault
 }
@@ -61,6 +65,8 @@ type evidence struct {
 	// fault is why it cannot be parsed or read; kind is then what it would be.
 	fault *fault
 	kind  policy.Kind
+	// attached is the digest of the bundle or layer; empty of what is fresh.
+	attached string
 	// attestation is the statement as policies look at it, once one is
 	// accepted.
 	attestation *policy.Attestation
@@ -101,7 +107,7 @@ func (b *bench) judge(e *evidence, s signer) policy.Fact {
 	fact.SignatureID = hex.EncodeToString(sum(crypto.SHA256, e.signed.signature))
 	fact.Evidence = policy.Evidence{
 		Format: formatInAnswers(e.signed.format), Digest: b.artifact.digest.String(), Authority: s.name,
-		Signer: key.id, PredicateType: e.signed.predicateType,
+		Signer: key.id, PredicateType: e.signed.predicateType, Attachment: e.attached,
 	}
 	if e.signed.kind == policy.KindAttestation {
 		fact.Attestation = e.attest()
@@ -143,6 +149,9 @@ func (b *bench) decide(e *evidence, s signer) (*candidate, *proof, *fault) {
 	key, f := b.whoSigned(e, s)
 	if f != nil {
 		return nil, nil, f
+	}
+	if s.summarizes && predicate.Canonical(e.signed.predicateType) != predicate.VSAV1 {
+		return key, nil, faultf(policy.PredicateTypeMismatch, "%s signs verification summaries and nothing else", s.name)
 	}
 	if f := bind(b.artifact, e.signed, key.public); f != nil {
 		return key, nil, f

@@ -70,6 +70,14 @@ func (a attachment) identity() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
+// digest is by which a registry names the content.
+func (a attachment) digest() string {
+	if a.format == formatBundle {
+		return attest.DigestOf(a.bundle).String()
+	}
+	return attest.DigestOf(a.payload).String()
+}
+
 // signed is a parsed attachment of any format: what it claims. Nothing of
 // it is believed yet.
 type signed struct {

@@ -255,7 +255,7 @@ func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evi
 		r.missed(f, false)
 		return append(found, unreadable(f))
 	}
-	e := &evidence{kind: a.kind()}
+	e := &evidence{kind: a.kind(), attached: a.digest()}
 	e.signed, e.fault = a.parse()
 	if e.fault != nil {
 		r.log.DebugContext(ctx, "unreadable signature", "image", r.subject.String(), "reason", e.fault.text, "cause", e.fault.cause)
@@ -271,11 +271,14 @@ func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evi
 
 // outcome combines the policies: each that enforces must have passed.
 func (r *round) outcome() outcome {
-	out := outcome{verdict: policy.Passed, sure: !r.unsure}
+	out := outcome{verdict: policy.Passed, sure: !r.unsure, at: r.bench.now}
 	for _, s := range r.panel {
 		result := PolicyResult{
-			Name: s.Policy.Name, Revision: s.Revision, Mode: s.Policy.Mode,
+			Name: s.Policy.Name, Revision: s.Revision, Digest: attest.DigestOf(s.Policy.Document()).String(), Mode: s.Policy.Mode,
 			Verdict: s.outcome.Verdict, Reasons: s.outcome.Reasons, Requirements: s.outcome.Requirements,
+		}
+		if result.Verdict == policy.Passed {
+			result.BuildLevel = s.outcome.BuildLevel
 		}
 		out.policies = append(out.policies, result)
 		out.expire(s.outcome.Expires)
@@ -349,7 +352,7 @@ func (r *round) signerOf(ctx context.Context, name string, authority policy.Auth
 	if !ok {
 		key, err = r.keys.Get(ctx, authority.Key.Name)
 	}
-	if errors.Is(err, keys.ErrNotFound) || err == nil && key.Service() {
+	if errors.Is(err, keys.ErrNotFound) || err == nil && key.Service() && !key.Summarizes() {
 		s.fault = faultf(policy.PolicyError, "authority %s names the managed key %s, which does not exist", name, authority.Key.Name)
 		return s, nil
 	}
@@ -357,6 +360,7 @@ func (r *round) signerOf(ctx context.Context, name string, authority policy.Auth
 		return s, fmt.Errorf("reading key %s: %w", authority.Key.Name, err)
 	}
 	r.known[authority.Key.Name] = key
+	s.summarizes = key.Summarizes()
 	for i := range key.Versions {
 		v := &key.Versions[i]
 		s.candidates = append(s.candidates, candidate{id: v.KeyID, public: v.Public, version: v})

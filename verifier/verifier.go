@@ -113,6 +113,11 @@ type Config struct {
 	Roots Roots
 	// NewID makes the id of a decision, a UUIDv7.
 	NewID func() string
+	// PublicURL is the service's own, by which its verification summaries name
+	// it, and Version that of its program; optional, without a URL there are no
+	// summaries.
+	PublicURL string
+	Version   string
 	// Clock is the machine's when nil.
 	Clock clock.Clock
 	// Logger discards when nil.
@@ -169,14 +174,20 @@ type Result struct {
 	DecisionID string `json:"decisionId,omitempty"`
 	// Warnings are the failures of policies in mode warn.
 	Warnings []string `json:"warnings,omitempty"`
+	// Grounds are for Summary; no decision keeps them.
+	Grounds Grounds `json:"-"`
 }
 
 // PolicyResult is what one matching policy decided.
 type PolicyResult struct {
-	Name         string                     `json:"name"`
-	Revision     int64                      `json:"revision"`
+	Name     string `json:"name"`
+	Revision int64  `json:"revision"`
+	// Digest is of the policy's canonical document.
+	Digest       string                     `json:"digest,omitempty"`
 	Mode         policy.Mode                `json:"mode"`
 	Verdict      policy.Verdict             `json:"verdict"`
 	Reasons      []policy.Reason            `json:"reasons,omitempty"`
 	Requirements []policy.RequirementResult `json:"requirements"`
+	// BuildLevel is the SLSA build level that it proves; 0 when it judges none.
+	BuildLevel int `json:"buildLevel,omitempty"`
 }

@@ -30,11 +30,15 @@ type Verifier struct {
 	trust    func() trust.Root
 	roots    Roots
 	newID    func() string
-	clock    clock.Clock
-	log      *slog.Logger
-	memory   *memory
-	large    room
-	loaded   atomic.Pointer[loadedPolicies]
+	// publicURL and version are as in Config.
+	publicURL string
+	version   string
+
+	clock  clock.Clock
+	log    *slog.Logger
+	memory *memory
+	large  room
+	loaded atomic.Pointer[loadedPolicies]
 }
 
 // loadedPolicies are the policies of one revision.
@@ -51,7 +55,8 @@ func New(c Config) (*Verifier, error) {
 	v := &Verifier{
 		registry: c.Registry, archive: c.Archive, keys: c.Keys, policies: c.Policies,
 		trust: c.Trust, roots: c.Roots, newID: c.NewID, clock: c.Clock, log: c.Logger,
-		large: make(room, limits.LargeRounds),
+		large:     make(room, limits.LargeRounds),
+		publicURL: c.PublicURL, version: c.Version,
 	}
 	if v.clock == nil {
 		v.clock = clock.System{}
@@ -198,6 +203,7 @@ func (v *Verifier) image(ctx context.Context, q *question, result Result, ref re
 	result.Reasons = append([]policy.Reason{}, out.reasons...)
 	result.Policies = append([]PolicyResult{}, out.policies...)
 	result.Warnings = slices.Clone(out.warnings)
+	result.Grounds = Grounds{At: out.at, Under: key.under()}
 	return result
 }
 

@@ -306,6 +306,20 @@ const (
 	MaxAge = 10 * 366 * 24 * time.Hour
 )
 
+// Verification summaries.
+const (
+	// Summaries bounds the images of one verification with summaries, and
+	// SummaryParallel those that are signed at the same time.
+	Summaries       = 50
+	SummaryParallel = 8
+	// SummaryWait bounds how long a verification waits for summaries beyond the
+	// time of its verdicts.
+	SummaryWait = 10 * time.Second
+	// SummaryReuse bounds the age at which a summary is answered again instead
+	// of another being signed.
+	SummaryReuse = 5 * time.Minute
+)
+
 // Keys in other back ends than the data folder.
 const (
 	// KeyRef bounds a reference, in bytes.

@@ -70,6 +70,14 @@ func (s Summary) Reaches(level string) bool {
 	return false
 }
 
+// BuildLevel is n of SLSA_BUILD_LEVEL_n, and 0 of anything else.
+func BuildLevel(level string) int {
+	if track, n, ok := cutLevel(level); ok && track == "SLSA_BUILD" {
+		return int(n)
+	}
+	return 0
+}
+
 // cutLevel splits SLSA_TRACK_LEVEL_N.
 func cutLevel(level string) (track string, n byte, ok bool) {
 	track, digit, found := strings.Cut(level, "_LEVEL_")

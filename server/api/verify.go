@@ -13,7 +13,9 @@ type VerifyRequest struct {
 	Context map[string]string `json:"context,omitempty" doc:"Where the images shall run: cluster, namespace, or any other key that policies match."`
 	Policy  string            `json:"policy,omitempty" maxLength:"128" doc:"Only this policy; by default every policy that matches applies."`
 	Timeout string            `json:"timeout,omitempty" maxLength:"16" doc:"Go duration of at most 30s; what is not decided by then is FAILED with deadline_exceeded."`
-	VSA     bool              `json:"vsa,omitempty" doc:"Add a signed verification summary per PASSED image. Not available yet: true is refused."`
+	VSA     bool              `json:"vsa,omitempty" doc:"Add a signed SLSA verification summary per PASSED image; for at most 50 images, and not for anonymous callers."`
+	// VSAAttach needs VSA.
+	VSAAttach bool `json:"vsaAttach,omitempty" doc:"Attach the summaries to the images in their registry too."`
 }
 
 // VerifyAnswer is the answer of POST and GET /v1/verify.
@@ -34,12 +36,28 @@ type VerifyResult struct {
 	Cached     bool            `json:"cached"`
 	DecisionID string          `json:"decisionId,omitempty"`
 	Warnings   []string        `json:"warnings,omitempty" nullable:"false"`
+	VSA        *VSA            `json:"vsa,omitempty" nullable:"false" doc:"The verification summary, where one was asked for and the image PASSED."`
+	VSAProblem *Problem        `json:"vsaProblem,omitempty" nullable:"false" doc:"Why there is no verification summary although the image PASSED; the verdict stands."`
+}
+
+// VSA is a signed and logged SLSA verification summary of one image.
+type VSA struct {
+	ID        string          `json:"id" doc:"Of the attestation; see /v1/attestations/{id}."`
+	Digest    string          `json:"digest" doc:"The image that it is about."`
+	Signer    SignedBy        `json:"signer"`
+	Bundle    json.RawMessage `json:"bundle" doc:"Sigstore bundle v0.3."`
+	LogEntry  LogEntryRef     `json:"logEntry"`
+	Referrer  string          `json:"referrer,omitempty" doc:"Digest of the manifest that carries it in the registry, where it was attached."`
+	Reused    bool            `json:"reused" doc:"It was signed for an earlier question with the same answer."`
+	CreatedAt time.Time       `json:"createdAt"`
 }
 
 // PolicyResult is what one policy said about one image.
 type PolicyResult struct {
 	Name         string              `json:"name"`
 	Revision     int64               `json:"revision"`
+	Digest       string              `json:"digest,omitempty" doc:"SHA-256 of the policy's canonical document, as a verification summary names it."`
+	BuildLevel   int                 `json:"buildLevel,omitempty" doc:"SLSA build level that the policy proved; absent when it judges none."`
 	Mode         string              `json:"mode" doc:"enforce, warn or audit."`
 	Verdict      policy.Verdict      `json:"verdict" enum:"PASSED,FAILED"`
 	Reasons      []policy.Reason     `json:"reasons,omitempty" nullable:"false"`
