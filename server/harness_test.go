@@ -17,6 +17,7 @@ import (
 
 	"github.com/countersign/countersign/daemon"
 	"github.com/countersign/countersign/internal/localregistry"
+	"github.com/countersign/countersign/internal/testissuer"
 	"github.com/countersign/countersign/server/api"
 )
 
@@ -30,6 +31,8 @@ type house struct {
 	registry *localregistry.Registry
 	log      *lockedBuffer
 	dir      string
+	// issuer is of jobs, once one is believed.
+	issuer *testissuer.Issuer
 }
 
 type lockedBuffer struct {

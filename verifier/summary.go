@@ -60,19 +60,14 @@ type vsaVerifier struct {
 	Version map[string]string `json:"version,omitempty"`
 }
 
-// descriptor is an in-toto ResourceDescriptor.
+// descriptor is what all of VSA's versions have of a ResourceDescriptor: strict
+// readers of in-toto's protobuf definition refuse more.
 type descriptor struct {
-	Name        string            `json:"name,omitempty"`
-	URI         string            `json:"uri,omitempty"`
-	Digest      map[string]string `json:"digest,omitempty"`
-	Annotations *policySet        `json:"annotations,omitempty"`
+	URI    string            `json:"uri,omitempty"`
+	Digest map[string]string `json:"digest,omitempty"`
 }
 
-// policySet names several policies that were applied together.
-type policySet struct {
-	Policies []policyName `json:"policies"`
-}
-
+// policyName is a member of a set of policies that were applied together.
 type policyName struct {
 	Digest string `json:"digest"`
 	Name   string `json:"name"`
@@ -147,20 +142,23 @@ func (v *Verifier) vouching(result Result) ([]PolicyResult, error) {
 }
 
 // policyOf names the policy that was applied, for which SLSA has one place.
-// Several are one set: its digest is that of the canonical JSON (RFC 8785) of
-// the list of their names and digests, which stands beside it.
+// Several are one set, whose URI has their names. Its digest is that of the
+// canonical JSON (RFC 8785) of the list of names and digests, in the order of the
+// names, both as the decision's record has them:
+//
+//	[{"digest":"sha256:…","name":"base"},{"digest":"sha256:…","name":"production"}]
 func (v *Verifier) policyOf(enforcing []PolicyResult) (descriptor, error) {
 	if len(enforcing) == 1 {
 		sum, err := attest.ParseDigest(enforcing[0].Digest)
 		return descriptor{URI: v.publicURL + "/v1/policies/" + enforcing[0].Name, Digest: digestSet(sum)}, err
 	}
-	var set policySet
+	var set []policyName
 	var names []string
 	for _, p := range enforcing {
 		names = append(names, p.Name)
-		set.Policies = append(set.Policies, policyName{Name: p.Name, Digest: p.Digest})
+		set = append(set, policyName{Name: p.Name, Digest: p.Digest})
 	}
-	raw, err := strictjson.Marshal(set.Policies)
+	raw, err := strictjson.Marshal(set)
 	if err == nil {
 		raw, err = strictjson.Canonical(raw)
 	}
@@ -168,7 +166,7 @@ func (v *Verifier) policyOf(enforcing []PolicyResult) (descriptor, error) {
 		return descriptor{}, fmt.Errorf("encoding a set of policies: %w", err)
 	}
 	return descriptor{
-		URI: v.publicURL + "/v1/policies#" + strings.Join(names, ","), Digest: digestSet(attest.DigestOf(raw)), Annotations: &set,
+		URI: v.publicURL + "/v1/policies#" + strings.Join(names, ","), Digest: digestSet(attest.DigestOf(raw)),
 	}, nil
 }
 
@@ -186,7 +184,7 @@ func inputs(enforcing []PolicyResult) []descriptor {
 				}
 				if !seen[e.Attachment] {
 					seen[e.Attachment] = true
-					out = append(out, descriptor{Name: e.PredicateType, Digest: digestSet(sum)})
+					out = append(out, descriptor{Digest: digestSet(sum)})
 				}
 			}
 		}
