@@ -85,7 +85,8 @@
 // that no caller's request reaches. The permission of step 1 is the role to ask
 // for verdicts. Its idempotency key is what it says, under which trust, by which
 // version of the key and in which period of limits.SummaryReuse: all callers
-// share one, and a log is not filled by asking again. It goes to the registry
+// share one, one that is younger than a period is answered again, and the log is
+// not filled by asking. It goes to the registry
 // only when that was asked for.
 //
 // # Rotation and revocation

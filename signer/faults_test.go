@@ -188,6 +188,10 @@ func (k faultyKeys) SignLegacy(ctx context.Context, name string, message []byte)
 	return call(ctx, k.in, "key sign legacy", func() (keys.Signature, error) { return k.Keys.SignLegacy(ctx, name, message) })
 }
 
+func (k faultyKeys) SignSummary(ctx context.Context, name string, message []byte) (keys.Signature, error) {
+	return call(ctx, k.in, "key sign summary", func() (keys.Signature, error) { return k.Keys.SignSummary(ctx, name, message) })
+}
+
 type faultyLog struct {
 	signer.Log
 	in *injector

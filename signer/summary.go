@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"time"
 
 	"github.com/countersign/countersign/attest/predicate"
 	"github.com/countersign/countersign/identity"
@@ -63,10 +64,8 @@ func (s *Signer) Summarize(ctx context.Context, caller identity.Identity, in Sum
 		// for this caller either.
 		return Result{}, false, s.permit(ctx, s.newWork(newFlight(s.cfg.NewID(), p.hash), p))
 	}
-	if !in.Attach {
-		if result, ok := s.summarised(ctx, p.attached()); ok {
-			return result, true, nil
-		}
+	if result, ok := s.summarised(ctx, p); ok {
+		return result, true, nil
 	}
 	f := newFlight(s.cfg.NewID(), p.hash)
 	f.predicate = len(p.Predicate)
@@ -80,14 +79,22 @@ func (s *Signer) Summarize(ctx context.Context, caller identity.Identity, in Sum
 	return result, reused || joined, err
 }
 
-// summarised is a finished summary of the same meaning, if there is one.
+// summarised is a finished summary of the same meaning that is young enough, if
+// there is one: of this period or the one before.
 func (s *Signer) summarised(ctx context.Context, p prepared) (Result, bool) {
-	stored, err := s.cfg.Operations.Find(ctx, p.scope, p.IdempotencyKey)
-	if err != nil || stored.State != StateDone {
-		return Result{}, false
+	now := s.cfg.Clock.Now()
+	for _, at := range []time.Time{now, now.Add(-limits.SummaryReuse)} {
+		for _, attach := range []bool{true, p.summary.Attach} {
+			stored, err := s.cfg.Operations.Find(ctx, p.scope, p.named(at, attach).IdempotencyKey)
+			if err != nil || stored.State != StateDone || now.Sub(stored.CreatedAt) >= limits.SummaryReuse {
+				continue
+			}
+			if result, err := parseResult(stored.Result); err == nil {
+				return result, true
+			}
+		}
 	}
-	result, err := parseResult(stored.Result)
-	return result, err == nil
+	return Result{}, false
 }
 
 // prepareSummary makes an operation's request of a summary. Its idempotency key
@@ -113,21 +120,15 @@ func (s *Signer) prepareSummary(ctx context.Context, caller identity.Identity, i
 		caller: caller, reference: ref, scope: summaryScope,
 		summary: &summaryDocument{Attach: in.Attach, Decision: in.Decision},
 	}
-	p.basis = fmt.Sprintf("%x %s %d", in.Basis, key.CurrentVersion().KeyID, s.cfg.Clock.Now().UnixNano()/int64(limits.SummaryReuse))
-	p.name()
-	return p, nil
+	p.basis = fmt.Sprintf("%x %s", in.Basis, key.CurrentVersion().KeyID)
+	return p.named(s.cfg.Clock.Now(), in.Attach), nil
 }
 
-// name derives the idempotency key.
-func (p *prepared) name() {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %t", p.basis, p.summary.Attach))
+// named has the idempotency key of a summary that was begun at a time.
+func (p prepared) named(at time.Time, attach bool) prepared {
+	period := at.UnixNano() / int64(limits.SummaryReuse)
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d %t", p.basis, period, attach))
 	p.hash, p.IdempotencyKey = sum[:], hex.EncodeToString(sum[:])
-}
-
-// attached is the same summary, attached.
-func (p prepared) attached() prepared {
-	p.summary = &summaryDocument{Attach: true, Decision: p.summary.Decision}
-	p.name()
 	return p
 }
 
