@@ -47,6 +47,7 @@ func (a *attestation) judgeAuthority(ctx context.Context, name string, in *Quest
 		held.evidence = append(held.evidence, c.Evidence)
 		held.expire(a.expiry(c))
 		held.level = max(held.level, a.level(c))
+		held.since = later(held.since, a.since(c))
 	}
 	if spoiled {
 		return
@@ -56,7 +57,7 @@ func (a *attestation) judgeAuthority(ctx context.Context, name string, in *Quest
 	}
 	f.evidence = append(f.evidence, held.evidence...)
 	f.expire(held.expires)
-	f.level = max(f.level, held.level)
+	f.level, f.since = max(f.level, held.level), later(f.since, held.since)
 }
 
 // ofInterest leaves out the summaries that speak of something else: one
@@ -76,6 +77,25 @@ func (a *attestation) ofInterest(candidates []candidate, in *Question, f *findin
 		kept = append(kept, c)
 	}
 	return kept
+}
+
+// since is when a summary was made, and zero of anything else. One of which
+// nobody says when is as old as can be.
+func (a *attestation) since(c candidate) time.Time {
+	switch {
+	case a.summary == nil:
+		return time.Time{}
+	case c.made.IsZero():
+		return time.Unix(0, 0)
+	}
+	return c.made
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // level is the SLSA build level that an attestation proves that satisfies

@@ -23,6 +23,10 @@ type Outcome struct {
 	// BuildLevel is the highest SLSA build level that the requirements that hold
 	// prove; 0 when they judge none.
 	BuildLevel int
+	// Since is when the verification summaries were made that it rests on, the
+	// earliest of them; zero when it rests on none. What is derived of the
+	// decision is no younger.
+	Since time.Time
 }
 
 // RequirementResult is what became of one requirement.
@@ -67,6 +71,7 @@ func (p *Policy) Decide(ctx context.Context, in Question) Outcome {
 		f := parts[i].judge(ctx, &in)
 		out.Expires = earlier(out.Expires, f.expires)
 		out.BuildLevel = max(out.BuildLevel, f.level)
+		out.Since = earlier(out.Since, f.since)
 		result := p.result(&parts[i], f)
 		if result.Verdict != Passed {
 			out.Verdict = Failed
@@ -103,6 +108,8 @@ type finding struct {
 	expires time.Time
 	// level is the SLSA build level that the evidence proves, or 0.
 	level int
+	// since is when the summaries among it were made, or zero.
+	since time.Time
 }
 
 func (f *finding) expire(at time.Time) { f.expires = earlier(f.expires, at) }
@@ -135,7 +142,7 @@ func (q *requirement) judge(ctx context.Context, in *Question) finding {
 		held = append(held, m.signers)
 		f.evidence = append(f.evidence, m.evidence...)
 		f.expire(m.expires)
-		f.level = max(f.level, m.level)
+		f.level, f.since = max(f.level, m.level), earlier(f.since, m.since)
 		for s := range m.signers {
 			f.signers[s] = true
 		}
@@ -154,8 +161,7 @@ func (q *requirement) judge(ctx context.Context, in *Question) finding {
 			Message: fmt.Sprintf("%d of %d needed signers: %s", count, q.need, q.text),
 		})
 	}
-	f.evidence, f.signers, f.expires, f.level = nil, nil, time.Time{}, 0
-	return f
+	return finding{reasons: f.reasons}
 }
 
 func (q *requirement) judgeSignature(facts []Fact) finding {

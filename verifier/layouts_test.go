@@ -13,6 +13,7 @@ import (
 	"github.com/countersign/countersign/attest/predicate"
 	"github.com/countersign/countersign/internal/testauthority"
 	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/verifier"
 )
 
 // supply is a layout of two steps by two keys, and a world whose one policy
@@ -31,9 +32,9 @@ func functionary(t testing.TB, key *ecdsa.PrivateKey) in_toto.Key {
 	return k
 }
 
-func newSupply(t testing.TB) supply {
+func newSupply(t testing.TB, change ...func(*verifier.Config)) supply {
 	t.Helper()
-	s := supply{newWorld(t), testauthority.NewECDSA(t), testauthority.NewECDSA(t)}
+	s := supply{newWorld(t, change...), testauthority.NewECDSA(t), testauthority.NewECDSA(t)}
 	document := in_toto.Layout{Type: "layout", Expires: "2027-01-01T00:00:00Z", Inspect: []in_toto.Inspection{}, Keys: map[string]in_toto.Key{}}
 	for _, step := range []struct {
 		name                string

@@ -278,7 +278,7 @@ func (r *round) outcome() outcome {
 			Verdict: s.outcome.Verdict, Reasons: s.outcome.Reasons, Requirements: s.outcome.Requirements,
 		}
 		if result.Verdict == policy.Passed {
-			result.BuildLevel = s.outcome.BuildLevel
+			result.BuildLevel, result.Since = s.outcome.BuildLevel, s.outcome.Since
 		}
 		out.policies = append(out.policies, result)
 		out.expire(s.outcome.Expires)

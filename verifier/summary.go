@@ -101,7 +101,7 @@ func (v *Verifier) Summary(result Result) (Summary, error) {
 	if err != nil {
 		return Summary{}, fmt.Errorf("encoding a verification summary: %w", err)
 	}
-	vsa.TimeVerified = result.Grounds.At.UTC().Format(time.RFC3339)
+	vsa.TimeVerified = verifiedAt(result.Grounds.At, enforcing).UTC().Format(time.RFC3339)
 	out := Summary{Image: ref.Pinned(ref.Digest)}
 	if out.Predicate, err = json.Marshal(vsa); err != nil {
 		return Summary{}, fmt.Errorf("encoding a verification summary: %w", err)
@@ -191,6 +191,18 @@ func inputs(enforcing []PolicyResult) []descriptor {
 	}
 	slices.SortFunc(out, func(a, b descriptor) int { return strings.Compare(a.Digest["sha256"], b.Digest["sha256"]) })
 	return out
+}
+
+// verifiedAt is when the image was verified. What rests on a summary is as old
+// as that: a chain of them, or a policy that trusts what is made under itself,
+// must not make old findings new.
+func verifiedAt(at time.Time, enforcing []PolicyResult) time.Time {
+	for _, p := range enforcing {
+		if !p.Since.IsZero() && p.Since.Before(at) {
+			at = p.Since
+		}
+	}
+	return at
 }
 
 func digestSet(d attest.Digest) map[string]string {

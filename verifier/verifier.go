@@ -190,4 +190,7 @@ type PolicyResult struct {
 	Requirements []policy.RequirementResult `json:"requirements"`
 	// BuildLevel is the SLSA build level that it proves; 0 when it judges none.
 	BuildLevel int `json:"buildLevel,omitempty"`
+	// Since is when the verification summaries were made that it rests on, or
+	// zero; no decision keeps it.
+	Since time.Time `json:"-"`
 }
