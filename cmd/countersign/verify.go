@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ type verifyFlags struct {
 	cluster, namespace string
 	timeout            time.Duration
 	offline            offlineFlags
+	summary            summaryFlags
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -28,6 +30,8 @@ func (a *app) verifyCommand() *cobra.Command {
 		Short: "Ask whether images may run",
 		Long: "Prints a verdict for each image and why. Exit code 0 is PASSED, 3 FAILED, 6 when\n" +
 			"an image could not be judged and asking again may help.\n\n" +
+			"--vsa has the service sign, log and keep a SLSA verification summary (VSA) of each\n" +
+			"image that passes, for others to trust. Without one the exit code is not 0.\n\n" +
 			"--offline judges without a server: the policy (its keys in PEM), the trusted root\n" +
 			"and the image's own registry are all it uses.",
 		Args: func(_ *cobra.Command, args []string) error {
@@ -37,14 +41,20 @@ func (a *app) verifyCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.summary.check(f.offline.offline, args); err != nil {
+				return err
+			}
 			answer, err := a.verify(cmd.Context(), f, args)
 			if err != nil {
 				return err
 			}
-			if err := a.printAnswer(answer); err != nil {
+			if err := errors.Join(a.printAnswer(answer), f.summary.write(answer)); err != nil {
 				return err
 			}
-			return verdictError(answer)
+			if err := verdictError(answer); err != nil {
+				return err
+			}
+			return f.summary.missing(answer)
 		},
 	}
 	flags := cmd.Flags()
@@ -53,6 +63,7 @@ func (a *app) verifyCommand() *cobra.Command {
 	flags.StringVar(&f.cluster, "cluster", "", "short for --context cluster=…")
 	flags.StringVar(&f.namespace, "namespace", "", "short for --context namespace=…")
 	flags.DurationVar(&f.timeout, "timeout", 0, "how long it may take, at most 30s")
+	f.summary.add(flags)
 	f.offline.add(flags)
 	return cmd
 }
@@ -69,7 +80,7 @@ func (a *app) verify(ctx context.Context, f verifyFlags, images []string) (api.V
 	if err != nil {
 		return api.VerifyAnswer{}, err
 	}
-	request := api.VerifyRequest{Images: images, Context: place, Policy: f.policy}
+	request := api.VerifyRequest{Images: images, Context: place, Policy: f.policy, VSA: f.summary.wanted, VSAAttach: f.summary.attach}
 	if f.timeout > 0 {
 		request.Timeout = f.timeout.String()
 	}
@@ -102,6 +113,7 @@ func (a *app) printAnswer(answer api.VerifyAnswer) error {
 				fmt.Fprintf(&out, "        %s: %s\n", reason.Code, clean(reason.Message))
 			}
 			writeEvidence(&out, r)
+			writeSummary(&out, r)
 		}
 		return out.String()
 	})
