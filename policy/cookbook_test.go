@@ -1,6 +1,8 @@
 package policy_test
 
 import (
+	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -8,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/countersign/countersign/attest"
 	"github.com/countersign/countersign/attest/predicate"
 	"github.com/countersign/countersign/policy"
 )
@@ -122,6 +125,10 @@ func TestCookbook(t *testing.T) {
 		{"partner-verified", attested("partner", predicate.VSAV1, summaryOf("SLSA_BUILD_LEVEL_3", "r.example/team/app")), ""},
 		{"partner-verified", attested("partner", predicate.VSAV1, summaryOf("SLSA_BUILD_LEVEL_2", "r.example/team/app")), policy.BuildLevelTooLow},
 		{"partner-verified", attested("partner", predicate.VSAV1, summaryOf("SLSA_BUILD_LEVEL_3", "r.example/team/other")), policy.SubjectMismatch},
+		{"verified-in-development", attested("development", predicate.VSAV1, ownSummary("development", "SLSA_BUILD_LEVEL_2")), ""},
+		{"verified-in-development", attested("development", predicate.VSAV1, ownSummary("development", "SLSA_BUILD_LEVEL_UNEVALUATED")), policy.BuildLevelTooLow},
+		{"verified-in-development", attested("development", predicate.VSAV1, ownSummary("anything", "SLSA_BUILD_LEVEL_3")), policy.ConditionFalse},
+		{"verified-in-development", attested("development", predicate.SLSAProvenanceV1, cookProvenance(cookWorkflow, app)), policy.PredicateTypeMismatch},
 	} {
 		p := recipes[tt.recipe]
 		if p == nil {
@@ -132,7 +139,61 @@ func TestCookbook(t *testing.T) {
 			t.Errorf("%s: %s %v, want %q", tt.recipe, got.Verdict, got.Reasons, tt.want)
 		}
 	}
-	if len(recipes) != 12 {
+	if len(recipes) != 14 {
 		t.Errorf("the page has %d policies", len(recipes))
+	}
+}
+
+// ownSummary is a Countersign's summary of an image, under one of its policies.
+func ownSummary(rule, level string) string {
+	return fmt.Sprintf(`{"verifier":{"id":"https://countersign.example.com"},"timeVerified":"2026-03-01T00:00:00Z","resourceUri":"oci://r.example/team/app",
+"policy":{"uri":"https://countersign.example.com/v1/policies/%s"},"verificationResult":"PASSED","verifiedLevels":[%q],"slsaVersion":"1.2"}`, rule, level)
+}
+
+// cookLink is a link of a step of the recipe with a layout, by the key that the
+// page gives a name.
+func cookLink(t *testing.T, key, step, material, product, digest string) []byte {
+	t.Helper()
+	materials := "[]"
+	if material != "" {
+		materials = fmt.Sprintf(`[{"name":"app","digest":{"sha256":%q}}]`, material)
+	}
+	payload := fmt.Appendf(nil, `{"_type":"https://in-toto.io/Statement/v1","subject":[{"name":%q,"digest":{"sha256":%q}}],
+"predicateType":%q,"predicate":{"name":%q,"materials":%s}}`, product, digest, predicate.LinkV03, step, materials)
+	seed := sha256.Sum256([]byte("cookbook " + key))
+	signature := ed25519.Sign(ed25519.NewKeyFromSeed(seed[:]), attest.PAE(attest.PayloadTypeInToto, payload))
+	raw, err := attest.Envelope{
+		PayloadType: attest.PayloadTypeInToto, Payload: payload, Signatures: []attest.EnvelopeSignature{{Signature: signature}},
+	}.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// TestCookbookLayout holds the recipe with a layout to links that hang together,
+// and to the nearest that do not. Rows A4 and F4.
+func TestCookbookLayout(t *testing.T) {
+	p := cookbook(t)["built-then-packed"]
+	app, other := strings.Repeat("a", 64), strings.Repeat("b", 64)
+	build := cookLink(t, "build", "build", "", "app", app)
+	pack := func(key, material, image string) []byte { return cookLink(t, key, "pack", material, "image", image) }
+	for name, c := range map[string]struct {
+		links [][]byte
+		want  policy.Verdict
+	}{
+		"built and packed":  {[][]byte{build, pack("pack", app, digits)}, policy.Passed},
+		"nothing":           {nil, policy.Failed},
+		"only packed":       {[][]byte{pack("pack", app, digits)}, policy.Failed},
+		"packed another":    {[][]byte{build, pack("pack", other, digits)}, policy.Failed},
+		"another image":     {[][]byte{build, pack("pack", app, other)}, policy.Failed},
+		"packed by builder": {[][]byte{build, pack("build", app, digits)}, policy.Failed},
+	} {
+		question := ask()
+		question.Links = c.links
+		got := p.Decide(t.Context(), question)
+		if got.Verdict != c.want || c.want == policy.Failed && got.Reasons[0].Code != policy.LayoutNotSatisfied {
+			t.Errorf("%s: %s %v", name, got.Verdict, got.Reasons)
+		}
 	}
 }

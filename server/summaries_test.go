@@ -163,8 +163,8 @@ func TestSummaryOfNothing(t *testing.T) {
 
 // TestSummaryKeyForgesNothing: no grant lets a caller sign with the key of
 // summaries, whoever it is and whatever it says; its public half is to be had,
-// and it is rotated as any key. Row C2's neighbour: a signer's name is not for
-// sale.
+// and it is rotated as any key. Row E9: what the service vouches for is never
+// taken from a caller.
 func TestSummaryKeyForgesNothing(t *testing.T) {
 	h := open(t)
 	builder := h.furnish()

@@ -98,7 +98,7 @@ func newGate(t *testing.T) (g *gate, image string, summary api.VerifyResult) {
 
 // TestSummaryTrusted: development verifies once, production trusts the summary,
 // and nothing but the summary. The seven checks of SLSA's "Verifying" of a
-// summary, each with the nearest thing that fails it. Rows F1 and E5.
+// summary, each with the nearest thing that fails it. Rows F1 and F6.
 func TestSummaryTrusted(t *testing.T) {
 	g, image, made := newGate(t)
 	vsa := summaryIn(t, made.VSA.Bundle)
@@ -149,8 +149,7 @@ func (h *house) publicOf(name string) string {
 	return "{pem: " + string(quoted) + "}"
 }
 
-// checkOtherDigest: a summary carried over to another image says nothing of it
-// (row A4).
+// checkOtherDigest: a summary carried over to another image says nothing of it.
 func checkOtherDigest(t *testing.T, g *gate, made api.VerifyResult) {
 	t.Helper()
 	other := g.push("other")
