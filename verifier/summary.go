@@ -17,7 +17,7 @@ import (
 	"github.com/countersign/countersign/registry"
 )
 
-// ErrNoSummary: there is nothing that a verification summary could vouch for.
+// ErrNoSummary says that there is nothing a verification summary could vouch for.
 // Only an image that PASSED under at least one policy that enforces has one.
 var ErrNoSummary = errors.New("no verification summary for this verdict")
 
