@@ -83,3 +83,58 @@ func spread(b *testing.B, callers int, call func(n int64) error) {
 	wg.Wait()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "writes/s")
 }
+
+// BenchmarkLogSearch looks for single entries among 100,000 rows, and for the
+// first page of a key and of an identity that a third of them have.
+func BenchmarkLogSearch(b *testing.B) {
+	b.Run("sqlite", func(b *testing.B) { searchLog(b, newSQLite(b)) })
+	b.Run("postgres", func(b *testing.B) { searchLog(b, storetest.OpenPostgres(b, storetest.Postgres(b))) })
+}
+
+const indexedEntries = 100_000
+
+func searchLog(b *testing.B, db *store.DB) {
+	b.Helper()
+	ctx, l := context.Background(), db.LogIndex()
+	digest := func(n int) string { return fmt.Sprintf("sha256:%064d", n) }
+	const step = 4096
+	for first := 0; first < indexedEntries; first += step {
+		rows := make([]store.LogEntry, 0, step)
+		for n := first; n < min(first+step, indexedEntries); n++ {
+			row := store.LogEntry{LeafHash: fmt.Appendf(nil, "%032d", n), Kind: "hashedrekord", Version: "0.0.2", Digest: digest(n), KeyID: fmt.Sprintf("%064d", n)}
+			if n%3 == 0 {
+				row.KeyID, row.Issuer, row.Subject = fmt.Sprintf("%064d", 0), "https://issuer.example", "release job"
+			}
+			rows = append(rows, row)
+		}
+		if err := l.Record(ctx, 1, uint64(first), rows); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := db.Bundles().Relate(ctx, "sha256:artifact", []string{digest(777), digest(77_777)}); err != nil {
+		b.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		filter func(n int) store.LogFilter
+		want   int
+	}{
+		{"digest", func(n int) store.LogFilter { return store.LogFilter{Digest: digest(n)} }, 1},
+		{"artifact", func(int) store.LogFilter { return store.LogFilter{Digest: "sha256:artifact"} }, 2},
+		{"key", func(n int) store.LogFilter { return store.LogFilter{KeyID: fmt.Sprintf("%064d", n/3*3+1)} }, 1},
+		{"busy key", func(int) store.LogFilter { return store.LogFilter{KeyID: fmt.Sprintf("%064d", 0)} }, 50},
+		{"busy identity", func(int) store.LogFilter {
+			return store.LogFilter{Subject: "release job", Issuer: "https://issuer.example"}
+		}, 50},
+		{"nobody", func(int) store.LogFilter { return store.LogFilter{Subject: "nobody"} }, 0},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			for n := 0; b.Loop(); n++ {
+				found, _, err := l.Search(ctx, c.filter(n*7919%(indexedEntries-3)), store.Page{Limit: 50})
+				if err != nil || len(found) != c.want {
+					b.Fatalf("%d found, %v, want %d", len(found), err, c.want)
+				}
+			}
+		})
+	}
+}

@@ -55,6 +55,12 @@ func (d *DB) Leaves() Leaves { return d.ShardLeaves(1) }
 // ShardLeaves is the index of one shard of the log; shards count from 1.
 func (d *DB) ShardLeaves(shard int) Leaves { return leaves{d, shard} }
 
+// LogIndex is the log's search index.
+func (d *DB) LogIndex() LogIndex { return logIndex{d} }
+
+// Checkpoints is how far the log has come.
+func (d *DB) Checkpoints() Checkpoints { return checkpoints{d} }
+
 // Uses is what was used once.
 func (d *DB) Uses() Uses { return uses{d} }
 

@@ -1,6 +1,6 @@
 // Package store keeps what must survive: managed objects, signing operations,
-// kept bundles, decisions, the audit chain, the log's leaf index and what was
-// used once. It offers a few small interfaces with one implementation over
+// kept bundles, decisions, the audit chain, the log's leaf and search index, its
+// last checkpoints and what was used once. It offers a few small interfaces with one implementation over
 // SQLite (the embedded default) and PostgreSQL; store/storetest is the suite
 // both must pass.
 //
@@ -180,6 +180,10 @@ type Bundle struct {
 	Operation string
 	// Body is the archive's own document, unique per Digest and Repository.
 	Body []byte
+	// Logged are the digests (algorithm:hexadecimal) under which a log names
+	// what was signed. Keep relates them to Digest, for LogIndex.Search; they
+	// are not read back.
+	Logged []string
 	// CreatedAt zero means now.
 	CreatedAt time.Time
 }
@@ -195,6 +199,10 @@ type Bundles interface {
 	BySubject(ctx context.Context, digest string, limit int) ([]Bundle, error)
 	// Get returns a bundle with its Body, or ErrNotFound.
 	Get(ctx context.Context, id string) (Bundle, error)
+	// Each returns up to limit bundles whose ID is higher than after, by ID.
+	Each(ctx context.Context, after string, limit int) ([]Bundle, error)
+	// Relate does again what Keep does with Logged, for bundles kept before.
+	Relate(ctx context.Context, digest string, logged []string) error
 }
 
 // Decision is one answered question.

@@ -45,6 +45,11 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		"leaves/gaps":              leafGaps,
 		"leaves/many":              leafMany,
 		"leaves/shards":            leafShards,
+		"log index":                logIndexLaws,
+		"log index/reset":          logIndexReset,
+		"log index/one winner":     logIndexOneWinner,
+		"log index/subjects":       logSubjects,
+		"checkpoints":              checkpointLaws,
 		"uses":                     useLaws,
 		"uses/one winner":          useOneWinner,
 		"text":                     oddText,
@@ -133,6 +138,10 @@ func foreignCursors(t *testing.T, db *store.DB) {
 		},
 		"decisions": func(p store.Page) error {
 			_, _, err := db.Decisions().List(ctx, store.DecisionFilter{}, p)
+			return err
+		},
+		"log index": func(p store.Page) error {
+			_, _, err := db.LogIndex().Search(ctx, store.LogFilter{}, p)
 			return err
 		},
 	}
