@@ -2,6 +2,9 @@
 // legacy signatures, found by the digest of their subject, and decisions with
 // the whole answer that was given.
 //
+// What an item's signature is over is hashed when it is kept, so that the log's
+// entries, which hold that digest, are found by the digest of the subject.
+//
 // It judges nothing: an item kept here is as untrusted as one fetched from a
 // registry, and the verifier proves both alike. It refuses items without a
 // digest, a repository or content, and content beyond limits.Bundle.
@@ -121,7 +124,7 @@ func (a *Archive) Keep(ctx context.Context, item Item) error {
 	row := store.Bundle{
 		ID: item.ID, Digest: item.Digest.String(), Repository: item.Repository, Format: item.Format,
 		PredicateType: item.PredicateType, KeyID: item.KeyID, Signer: item.Signer, LogIndex: -1,
-		Operation: item.Operation, Body: body, CreatedAt: item.CreatedAt,
+		Operation: item.Operation, Body: body, Logged: item.logged(), CreatedAt: item.CreatedAt,
 	}
 	if item.LogIndex != nil {
 		row.LogIndex = *item.LogIndex

@@ -30,7 +30,7 @@ var layers = map[string]int{
 	"attest/predicate": 1, "attest/scan": 1, "attest/provenance": 1, "attest/layout": 1,
 	"keys": 2, "tlog/sequencer": 2, "authority": 2, "archive": 2, "registry": 2,
 	"trust/tuf": 2, "identity/oidc": 2, "identity/token": 2, "audit": 2, "policy/condition": 2,
-	"policy/slsa": 2, "identity/mtls": 2,
+	"policy/slsa": 2, "identity/mtls": 2, "tlog/search": 2,
 	"backup": 3, "policy": 3, "catalog": 3, "keys/kms": 3, "keys/pkcs11": 3,
 	"signer": 4, "verifier": 4,
 	"server": 5, "server/api": 5, "server/console": 5,
@@ -50,6 +50,7 @@ var arrows = map[string][]string{
 	"attest/provenance":   {"identity"},
 	"attest/layout":       {"attest", "attest/predicate"},
 	"catalog":             {"policy"},
+	"tlog/search":         {"tlog/sequencer"},
 	"server":              {"server/api", "server/console"},
 	"server/console":      {"server/api"},
 }

@@ -352,3 +352,17 @@ const (
 	// BackupWindow bounds the memory for unpacking one.
 	BackupWindow = 64 << 20
 )
+
+// Search over the log.
+const (
+	// LogLook is the pause between two looks at the published checkpoint.
+	LogLook = 250 * time.Millisecond
+	// LogIndexBatch bounds the entries that are indexed in one step.
+	LogIndexBatch = 4096
+	// LogSearches bounds searches and consistency proofs at the same time, and
+	// LogSearchTimeout one of them: anybody may ask.
+	LogSearches      = 16
+	LogSearchTimeout = 5 * time.Second
+	// CertificateName bounds a name that is searched for, in bytes.
+	CertificateName = 1024
+)
