@@ -20,52 +20,59 @@ const relatePage = 16
 // item whose signed bytes do not speak of its digest has none: the archive
 // keeps it, but no entry of the log is found by it.
 func (i Item) logged() []string {
-	signed, ok := i.signed()
-	if !ok {
+	signed, payload := i.signed()
+	if signed == nil {
 		return nil
 	}
-	var names []string
-	for _, algorithm := range []crypto.Hash{crypto.SHA256, crypto.SHA384, crypto.SHA512} {
-		h := algorithm.New()
-		h.Write(signed)
-		name := strings.ReplaceAll(strings.ToLower(algorithm.String()), "-", "")
-		names = append(names, name+":"+hex.EncodeToString(h.Sum(nil)))
+	names := []string{digestName(crypto.SHA256, signed), digestName(crypto.SHA384, signed), digestName(crypto.SHA512, signed)}
+	if payload != nil {
+		names = append(names, digestName(crypto.SHA256, payload))
 	}
 	return names
 }
 
+func digestName(algorithm crypto.Hash, message []byte) string {
+	h := algorithm.New()
+	h.Write(message)
+	return strings.ReplaceAll(strings.ToLower(algorithm.String()), "-", "") + ":" + hex.EncodeToString(h.Sum(nil))
+}
+
 // signed is the bytes that the item's signature is over, if they speak of its
-// digest.
-func (i Item) signed() (message []byte, ok bool) {
+// digest, and the payload in them where it is an envelope: the entry of an
+// envelope in Rekor v1's form has the payload's digest instead.
+func (i Item) signed() (message, payload []byte) {
 	switch i.Format {
 	case FormatBundle:
 		bundle, err := attest.ParseBundle(i.Bundle)
 		if err != nil {
-			return nil, false
+			return nil, nil
 		}
 		return i.envelope(bundle.Envelope)
 	case FormatLegacyAttestation:
 		envelope, err := attest.ParseEnvelope(i.Legacy.Payload)
 		if err != nil {
-			return nil, false
+			return nil, nil
 		}
 		return i.envelope(envelope)
 	}
-	payload, err := attest.ParseSimpleSigning(i.Legacy.Payload)
-	return i.Legacy.Payload, err == nil && payload.Digest == i.Digest
+	simple, err := attest.ParseSimpleSigning(i.Legacy.Payload)
+	if err != nil || simple.Digest != i.Digest {
+		return nil, nil
+	}
+	return i.Legacy.Payload, nil
 }
 
-func (i Item) envelope(e attest.Envelope) ([]byte, bool) {
+func (i Item) envelope(e attest.Envelope) (message, payload []byte) {
 	statement, err := attest.ParseStatement(e.Payload)
 	if err != nil {
-		return nil, false
+		return nil, nil
 	}
 	for _, subject := range statement.Subjects {
 		if subject.Digest["sha256"] == i.Digest.Hex() {
-			return attest.PAE(e.PayloadType, e.Payload), true
+			return attest.PAE(e.PayloadType, e.Payload), e.Payload
 		}
 	}
-	return nil, false
+	return nil, nil
 }
 
 // Relate does again, for all that is kept, what Keep does to make the log's

@@ -48,20 +48,22 @@ func TestLogged(t *testing.T) {
 		return archive.Item{Digest: digest, Repository: "r/a", Format: format, Legacy: &archive.Legacy{Payload: payload}}
 	}
 	sum256, sum512 := sha256.Sum256(pae), sha512.Sum512(pae)
+	ofPayload := sha256.Sum256(statement)
 	simple := sha256.Sum256(payload)
 	for name, c := range map[string]struct {
 		item   archive.Item
 		logged string
 		found  bool
 	}{
-		"bundle":                   {archive.Item{Digest: subject, Repository: "r/a", Format: archive.FormatBundle, Bundle: bundle}, "sha256:" + hex.EncodeToString(sum256[:]), true},
-		"bundle, Ed25519":          {archive.Item{Digest: subject, Repository: "r/a", Format: archive.FormatBundle, Bundle: bundle}, "sha512:" + hex.EncodeToString(sum512[:]), true},
-		"legacy":                   {legacy(subject, archive.FormatLegacy, payload), "sha256:" + hex.EncodeToString(simple[:]), true},
-		"legacy attestation":       {legacy(subject, archive.FormatLegacyAttestation, envelope), "sha256:" + hex.EncodeToString(sum256[:]), true},
-		"row B3: bundle of other":  {archive.Item{Digest: other, Repository: "r/a", Format: archive.FormatBundle, Bundle: bundle}, "sha256:" + hex.EncodeToString(sum256[:]), false},
-		"row B3: legacy of other":  {legacy(other, archive.FormatLegacy, payload), "sha256:" + hex.EncodeToString(simple[:]), false},
-		"row B3: another's digest": {legacy(subject, archive.FormatLegacy, payload), "sha256:" + hex.EncodeToString(sum256[:]), false},
-		"unreadable":               {archive.Item{Digest: subject, Repository: "r/a", Format: archive.FormatBundle, Bundle: []byte("{}")}, "sha256:" + hex.EncodeToString(sum256[:]), false},
+		"bundle":                               {archive.Item{Digest: subject, Repository: "r/a", Format: archive.FormatBundle, Bundle: bundle}, "sha256:" + hex.EncodeToString(sum256[:]), true},
+		"bundle, Ed25519":                      {archive.Item{Digest: subject, Repository: "r/a", Format: archive.FormatBundle, Bundle: bundle}, "sha512:" + hex.EncodeToString(sum512[:]), true},
+		"legacy":                               {legacy(subject, archive.FormatLegacy, payload), "sha256:" + hex.EncodeToString(simple[:]), true},
+		"legacy attestation, Rekor v1's entry": {legacy(subject, archive.FormatLegacyAttestation, envelope), "sha256:" + hex.EncodeToString(ofPayload[:]), true},
+		"legacy attestation":                   {legacy(subject, archive.FormatLegacyAttestation, envelope), "sha256:" + hex.EncodeToString(sum256[:]), true},
+		"row B3: bundle of other":              {archive.Item{Digest: other, Repository: "r/a", Format: archive.FormatBundle, Bundle: bundle}, "sha256:" + hex.EncodeToString(sum256[:]), false},
+		"row B3: legacy of other":              {legacy(other, archive.FormatLegacy, payload), "sha256:" + hex.EncodeToString(simple[:]), false},
+		"row B3: another's digest":             {legacy(subject, archive.FormatLegacy, payload), "sha256:" + hex.EncodeToString(sum256[:]), false},
+		"unreadable":                           {archive.Item{Digest: subject, Repository: "r/a", Format: archive.FormatBundle, Bundle: []byte("{}")}, "sha256:" + hex.EncodeToString(sum256[:]), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			db, err := store.OpenSQLite(ctx, filepath.Join(t.TempDir(), "countersign.db"))

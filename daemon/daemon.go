@@ -41,6 +41,7 @@ import (
 	"github.com/countersign/countersign/server"
 	"github.com/countersign/countersign/signer"
 	"github.com/countersign/countersign/store"
+	"github.com/countersign/countersign/tlog/search"
 	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/trust/tuf"
 )
@@ -92,6 +93,7 @@ type Daemon struct {
 	ring    ownRing
 	tokens  *pkcs11.Backend
 	log     *sequencer.Log
+	search  *search.Follower
 	signer  *signer.Signer
 	server  *server.Server
 	catalog *catalog.Catalog
@@ -127,6 +129,7 @@ func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 		}
 	})
 	d.wg.Go(func() { _ = d.tuf.Run(background) }) // logs its own failures and ends with background
+	d.wg.Go(func() { d.search.Run(background) })
 	return d, nil
 }
 
@@ -235,6 +238,7 @@ func (d *Daemon) release(ctx context.Context) error {
 	if d.log != nil {
 		errs = append(errs, d.log.Close(ctx))
 	}
+	d.keepLast(ctx)
 	if d.tuf != nil {
 		errs = append(errs, d.tuf.Close())
 	}

@@ -91,6 +91,9 @@ func (d *Daemon) openLog(ctx context.Context, s *services) error {
 		return errors.Join(err, fmt.Errorf("%w: %s has no key in the database: restore all of the folder from one backup",
 			sequencer.ErrRollback, d.path(shardFolder(shards+1))))
 	}
+	if err := d.checkKept(ctx, configs); err != nil {
+		return err
+	}
 	if d.log, err = sequencer.OpenLog(ctx, configs...); err != nil {
 		return fmt.Errorf("opening the log: %w", err)
 	}

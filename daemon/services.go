@@ -54,7 +54,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func (d *Daemon) openServices(ctx context.Context) error {
 	s := &services{publicURL: d.cfg.PublicURL}
 	for _, step := range []func(context.Context, *services) error{
-		d.openKeys, d.openAuthorities, d.openSummaries, d.openRecords, d.openVerifier, d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openServer,
+		d.openKeys, d.openAuthorities, d.openSummaries, d.openRecords, d.openVerifier, d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openSearch, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {
 			return err
@@ -154,7 +154,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
-		Collectors: []prometheus.Collector{d.tuf}, Backup: d.Backup,
+		Collectors: []prometheus.Collector{d.tuf, d.search}, LogSearch: d.search, Backup: d.Backup,
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})
@@ -167,6 +167,7 @@ func (d *Daemon) ready(ctx context.Context) map[string]error {
 		"database": errors.Join(d.local.Ping(ctx), d.main.Ping(ctx)),
 		"log":      d.log.Ready(ctx),
 		"shards":   frozenFaults(d.log),
+		"search":   d.searchFault(),
 	}
 }
 

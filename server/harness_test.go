@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
@@ -227,4 +228,27 @@ func (h *house) rawPath(path string) answer {
 	body, err := io.ReadAll(resp.Body)
 	h.must(err)
 	return answer{resp.StatusCode, resp.Header, body}
+}
+
+func firstError[T any](_ T, err error) error { return err }
+
+// field is a text in a JSON document, by the names that lead to it.
+func field(t *testing.T, document []byte, names ...string) string {
+	t.Helper()
+	var v any
+	if err := json.Unmarshal(document, &v); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		object, ok := v.(map[string]any)
+		if !ok {
+			t.Fatalf("no %s in %s", name, document)
+		}
+		v = object[name]
+	}
+	text, ok := v.(string)
+	if !ok {
+		t.Fatalf("no text %v in %s", names, document)
+	}
+	return text
 }

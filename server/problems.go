@@ -29,6 +29,7 @@ import (
 	"github.com/countersign/countersign/signer"
 	"github.com/countersign/countersign/store"
 	"github.com/countersign/countersign/tlog"
+	"github.com/countersign/countersign/tlog/search"
 	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/trust"
 	"github.com/countersign/countersign/trust/tuf"
@@ -318,7 +319,7 @@ func stateProblems() []row {
 			[]error{
 				errRequest, signer.ErrRequest, verifier.ErrRequest, strictjson.ErrInvalid, glob.ErrPattern, attest.ErrDigest, store.ErrCursor, store.ErrText,
 				registry.ErrReference, registry.ErrRule, keys.ErrName, keys.ErrAlgorithm, keys.ErrPurpose, keys.ErrReason,
-				ErrChain, ErrAuthorityLog, authority.ErrRevocation, tlog.ErrRequest, tlog.ErrPath, authority.ErrQuery, token.ErrName, token.ErrRoles, token.ErrExpiry,
+				ErrChain, ErrAuthorityLog, authority.ErrRevocation, tlog.ErrRequest, tlog.ErrPath, sequencer.ErrRange, authority.ErrQuery, token.ErrName, token.ErrRoles, token.ErrExpiry,
 				policy.ErrPolicy, policy.ErrGrant, oidc.ErrIssuer, catalog.ErrName, catalog.ErrTrustRoot,
 			},
 		},
@@ -387,7 +388,7 @@ func internalProblem() row {
 		[]error{
 			errInternal, errPanic, ErrDegraded, signer.ErrInternal, keys.ErrMaster, catalog.ErrStored, archive.ErrItem, audit.ErrRecord, audit.ErrChain,
 			tuf.ErrDamaged, tuf.ErrNotHeld, tuf.ErrRole, tuf.ErrKey, tuf.ErrThreshold, tuf.ErrDocument, tuf.ErrSignature, tuf.ErrDraft, tuf.ErrEmpty,
-			trust.ErrRoot, identity.ErrHolder, authority.ErrCertificate, authority.ErrRetired, sequencer.ErrConfig, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt,
+			trust.ErrRoot, identity.ErrHolder, authority.ErrCertificate, authority.ErrRetired, sequencer.ErrConfig, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt, search.ErrIndex,
 			attest.ErrStatement, attest.ErrAnnotations, attest.ErrBundle, attest.ErrEnvelope, attest.ErrSimpleSigning,
 			tlog.ErrBody, tlog.ErrProof, tlog.ErrCheckpoint, tlog.ErrSET, tlog.ErrKeyType, tlog.ErrSignature, tlog.ErrLogKey, tlog.ErrOrigin, tlog.ErrEntry,
 		},

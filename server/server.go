@@ -40,6 +40,9 @@ type Log interface {
 	// sequencer.ErrNotFound for any other.
 	Shard(number int) (*sequencer.Sequencer, error)
 	ShardOf(logID []byte) (*sequencer.Sequencer, error)
+	// Consistency proves a smaller tree the beginning of a larger one; 0 for to
+	// is the published one.
+	Consistency(ctx context.Context, from, to uint64) (sequencer.Consistency, error)
 }
 
 // logReader is what a shard and the whole log have in common.
@@ -79,6 +82,7 @@ type Config struct {
 	ClientCertificates ClientCertificates
 	Registry           RegistryChecker
 	Log                Log
+	LogSearch          LogSearch
 	Timestamper        Timestamper
 	Archive            *archive.Archive
 	Journal            *audit.Journal
@@ -131,6 +135,8 @@ type Server struct {
 	openapi     []byte
 	// large holds a place for each large body that is being worked on.
 	large chan struct{}
+	// searches holds a place for each search of the log.
+	searches chan struct{}
 }
 
 // New assembles the routes. It fails when a part is missing, or when the
@@ -147,6 +153,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{
 		cfg: cfg, engine: engine, access: roleTable(cfg), problems: problemTable(),
 		metrics: m, crossOrigin: http.NewCrossOriginProtection(), large: make(chan struct{}, limits.LargeBodies),
+		searches: make(chan struct{}, limits.LogSearches),
 	}
 	s.use()
 	s.api = newAPI(engine)
@@ -189,6 +196,7 @@ func (s *Server) routes() {
 	s.decisionRoutes()
 	s.auditRoutes()
 	s.logRoutes()
+	s.logSearchRoutes()
 	s.timestampRoutes()
 	s.trustRoutes()
 	s.tufRoutes()
@@ -208,7 +216,7 @@ func (c *Config) complete() error {
 	for name, missing := range map[string]bool{
 		"Signer": c.Signer == nil, "Verifier": c.Verifier == nil, "Keys": c.Keys == nil,
 		"Catalog": c.Catalog == nil, "Tokens": c.Tokens == nil, "Authenticator": c.Authenticator == nil,
-		"Registry": c.Registry == nil, "Log": c.Log == nil, "Timestamper": c.Timestamper == nil,
+		"Registry": c.Registry == nil, "Log": c.Log == nil, "LogSearch": c.LogSearch == nil, "Timestamper": c.Timestamper == nil,
 		"Archive": c.Archive == nil, "Journal": c.Journal == nil, "Trust": c.Trust == nil,
 		"Clock": c.Clock == nil, "NewID": c.NewID == nil, "Logger": c.Logger == nil,
 	} {

@@ -70,6 +70,14 @@ func walkSigning(t *testing.T, h *house, c *api.Client, image string) {
 	h.must(err)
 	_, err = c.LogEntry(ctx, s.Signatures[0].LogEntry.Index)
 	h.must(err)
+	h.awaitIndexed(4)
+	found, err := c.SearchLog(ctx, api.LogFilter{Digest: s.Digest})
+	h.must(err)
+	if len(found.Items) == 0 {
+		t.Error("nothing of the log was found")
+	}
+	_, err = c.LogConsistency(ctx, "", 1, 0)
+	h.must(err)
 }
 
 func walkTrust(t *testing.T, h *house, c *api.Client) {

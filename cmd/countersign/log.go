@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) logCommand() *cobra.Command {
-	cmd := group("log", "Read and audit the transparency log")
+	cmd := group("log", "Read, search and audit the transparency log")
 	cmd.AddCommand(
 		&cobra.Command{
 			Use:   "checkpoint",
@@ -30,6 +30,7 @@ func (a *app) logCommand() *cobra.Command {
 			},
 		},
 		a.logEntryCommand(), a.logAuditCommand(),
+		a.logSearchCommand(), a.logConsistencyCommand(), a.logReindexCommand(),
 	)
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // LogEntry returns an entry of the shard that is written with a fresh inclusion
@@ -87,4 +88,50 @@ func (c *Client) Health(ctx context.Context) (h Health, err error) {
 func (c *Client) Ready(ctx context.Context) (h Health, status int, err error) {
 	status, _, err = c.do(ctx, call{method: http.MethodGet, path: "readyz", out: &h, also: http.StatusServiceUnavailable})
 	return h, status, err
+}
+
+// LogFilter selects entries of the log. At least one of Digest, Identity and Key
+// is named; what is named must match as a whole, all of it.
+type LogFilter struct {
+	ListOptions
+	// Digest is of an artifact, or of the bytes that were signed.
+	Digest string
+	// Identity and Issuer are of the certificate.
+	Identity string
+	Issuer   string
+	// Key is the hexadecimal SHA-256 of the key's SubjectPublicKeyInfo.
+	Key string
+	// Since is the first moment that counts, Until the first that does not; zero
+	// is no bound.
+	Since time.Time
+	Until time.Time
+}
+
+// SearchLog finds entries of the log, newest first.
+func (c *Client) SearchLog(ctx context.Context, f LogFilter) (l LogSearch, err error) {
+	q := f.query()
+	set(q, "digest", f.Digest)
+	set(q, "identity", f.Identity)
+	set(q, "issuer", f.Issuer)
+	set(q, "key", f.Key)
+	for name, moment := range map[string]time.Time{"since": f.Since, "until": f.Until} {
+		if !moment.IsZero() {
+			q.Set(name, moment.UTC().Format(time.RFC3339Nano))
+		}
+	}
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/log/entries", query: q, out: &l})
+	return l, err
+}
+
+// LogConsistency proves that the tree of from entries is the beginning of the
+// tree of to entries; 0 for to is the published tree, an empty logID the shard
+// that is written.
+func (c *Client) LogConsistency(ctx context.Context, logID string, from, to uint64) (proof LogConsistency, err error) {
+	q := url.Values{"from": {strconv.FormatUint(from, 10)}}
+	if to > 0 {
+		q.Set("to", strconv.FormatUint(to, 10))
+	}
+	set(q, "logId", logID)
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/log/consistency", query: q, out: &proof})
+	return proof, err
 }

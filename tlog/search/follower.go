@@ -82,13 +82,13 @@ func New(cfg Config) *Follower {
 	return &Follower{cfg: cfg, at: map[int]*Progress{}, kept: map[int]uint64{}}
 }
 
-// Run looks again and again until ctx ends or the log does not prove itself.
+// Run looks again and again until ctx ends.
 func (f *Follower) Run(ctx context.Context) {
 	tick := time.NewTicker(limits.LogLook)
 	defer tick.Stop()
 	for {
 		err := f.Look(ctx)
-		if ctx.Err() != nil || f.Fault() != nil {
+		if ctx.Err() != nil {
 			return
 		}
 		f.complain(ctx, err)
@@ -106,7 +106,7 @@ func (f *Follower) complain(ctx context.Context, err error) {
 		text = err.Error()
 	}
 	f.mu.Lock()
-	again := text == f.complaint
+	again := text == f.complaint || f.fault != nil
 	f.complaint = text
 	f.mu.Unlock()
 	if err != nil && !again {
@@ -114,21 +114,51 @@ func (f *Follower) complain(ctx context.Context, err error) {
 	}
 }
 
-// Look indexes what is published now and returns when that is done. After a
-// fault it does nothing but return it.
+// Look takes over what is published now and returns when it is indexed. After a
+// fault it only remembers the checkpoints.
 func (f *Follower) Look(ctx context.Context) error {
 	f.looking.Lock()
 	defer f.looking.Unlock()
-	if err := f.Fault(); err != nil {
-		return err
-	}
 	shards, err := f.cfg.Shards()
 	if err != nil {
+		return err
+	}
+	if err := f.keepAll(ctx, shards); err != nil {
+		return f.judged(ctx, err)
+	}
+	if err := f.Fault(); err != nil {
 		return err
 	}
 	for _, s := range shards {
 		if err := f.look(ctx, s); err != nil {
 			return f.judged(ctx, fmt.Errorf("shard %d: %w", s.Number, err))
+		}
+	}
+	return nil
+}
+
+// Keep only remembers the checkpoints that are published now.
+func (f *Follower) Keep(ctx context.Context) error {
+	f.looking.Lock()
+	defer f.looking.Unlock()
+	shards, err := f.cfg.Shards()
+	if err != nil {
+		return err
+	}
+	return f.keepAll(ctx, shards)
+}
+
+func (f *Follower) keepAll(ctx context.Context, shards []Shard) error {
+	for _, s := range shards {
+		cp, note, err := s.Reader.Head(ctx)
+		if errors.Is(err, fs.ErrNotExist) && f.indexed(s.Number) == 0 {
+			continue // not published yet
+		}
+		if err == nil {
+			err = f.keep(ctx, s, cp, note)
+		}
+		if err != nil {
+			return fmt.Errorf("shard %d: %w", s.Number, err)
 		}
 	}
 	return nil
@@ -141,23 +171,25 @@ func (f *Follower) judged(ctx context.Context, err error) error {
 			continue
 		}
 		f.mu.Lock()
-		f.fault = err
+		first := f.fault == nil
+		if first {
+			f.fault = err
+		}
 		f.mu.Unlock()
-		f.cfg.Logger.ErrorContext(ctx, "the log's search index has stopped", slog.Any("error", err))
+		if first {
+			f.cfg.Logger.ErrorContext(ctx, "the log's search index has stopped", slog.Any("error", err))
+		}
 		break
 	}
 	return err
 }
 
 func (f *Follower) look(ctx context.Context, s Shard) error {
-	cp, note, err := s.Reader.Head(ctx)
-	if errors.Is(err, fs.ErrNotExist) && f.indexed(s.Number) == 0 {
-		return nil // not published yet
+	cp, _, err := s.Reader.Head(ctx)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // keepAll has judged it
 	}
 	if err != nil {
-		return err
-	}
-	if err := f.keep(ctx, s, cp, note); err != nil {
 		return err
 	}
 	next, err := f.resume(ctx, s, cp)

@@ -11,28 +11,29 @@ import (
 // Rebuild makes the index again from the tiles and the kept bundles, while
 // nobody else writes it. told, which may be nil, hears of each step how many
 // entries of how many are done. Killed in between, what was indexed again is
-// found, and the next Follower or Rebuild does the rest.
-func Rebuild(ctx context.Context, cfg Config, told func(done, total uint64)) error {
+// found, and the next Follower or Rebuild does the rest. It returns how far each
+// shard is indexed.
+func Rebuild(ctx context.Context, cfg Config, told func(done, total uint64)) ([]Progress, error) {
 	shards, err := cfg.Shards()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var total uint64
 	for _, s := range shards {
 		cp, _, err := s.Reader.Head(ctx)
 		if err != nil {
-			return fmt.Errorf("shard %d: %w", s.Number, err)
+			return nil, fmt.Errorf("shard %d: %w", s.Number, err)
 		}
 		total += cp.Size
 	}
 	for _, s := range shards {
 		if err := cfg.Index.Reset(ctx, s.Number); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	f := New(cfg)
 	if told == nil {
-		return f.Look(ctx)
+		told = func(uint64, uint64) {}
 	}
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -42,7 +43,7 @@ func Rebuild(ctx context.Context, cfg Config, told func(done, total uint64)) err
 	err = f.Look(ctx)
 	close(done)
 	<-ended
-	return err
+	return f.Progress(), err
 }
 
 // tell reports progress until done is closed, and then once more.

@@ -147,6 +147,8 @@ func (r *Reader) Root(ctx context.Context, size uint64) ([]byte, error) {
 // Consistency is a proof that the tree of From entries is the beginning of the
 // tree of To entries.
 type Consistency struct {
+	// LogID is the shard's.
+	LogID            []byte
 	From, To         uint64
 	FromRoot, ToRoot []byte
 	// Hashes is the proof, RFC 6962 §2.1.2.
@@ -177,9 +179,14 @@ func (s *Sequencer) Consistency(ctx context.Context, from, to uint64) (Consisten
 	case to > v.cp.Size:
 		return Consistency{}, ErrNotFound
 	}
-	out := Consistency{From: from, To: to, Hashes: [][]byte{}, Checkpoint: bytes.Clone(v.raw)}
+	out := Consistency{LogID: bytes.Clone(s.logID), From: from, To: to, Hashes: [][]byte{}, Checkpoint: bytes.Clone(v.raw)}
 	err := out.prove(v)
 	return out, s.noted(err)
+}
+
+// Consistency is the active shard's.
+func (l *Log) Consistency(ctx context.Context, from, to uint64) (Consistency, error) {
+	return l.active().Consistency(ctx, from, to)
 }
 
 func (c *Consistency) prove(v *view) (err error) {
@@ -231,3 +238,6 @@ func (t *tree) part(size uint64) *tree {
 		return cut(asked, raw)
 	})
 }
+
+// LogID is the id of the log's key.
+func (s *Sequencer) LogID() []byte { return bytes.Clone(s.logID) }
