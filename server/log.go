@@ -110,8 +110,7 @@ func (s *Server) checkpoint(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	c.Header("Cache-Control", cacheNever)
-	c.Data(http.StatusOK, "text/plain; charset=utf-8", note)
+	s.serveCached(c, cachedDocument{contentType: "text/plain; charset=utf-8", cache: cacheNever, content: note})
 }
 
 func (s *Server) tile(c *gin.Context) {
@@ -130,8 +129,9 @@ func (s *Server) tile(c *gin.Context) {
 	if strings.Contains(path, ".p/") {
 		cache = cacheShort
 	}
-	c.Header("Cache-Control", cache)
-	c.Data(http.StatusOK, "application/octet-stream", tile)
+	s.serveCached(c, cachedDocument{
+		contentType: "application/octet-stream", cache: cache, content: tile, compress: strings.HasPrefix(path, "tile/entries/"),
+	})
 }
 
 // refuseLogEntry answers 405 as Rekor v2 has it for a frozen log. What is
