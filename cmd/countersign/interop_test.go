@@ -4,6 +4,9 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
@@ -307,10 +310,17 @@ func pemAuthority(t testing.TB, path string) string {
 	return fmt.Sprintf("{key: {pem: %q}}", pem)
 }
 
-// TestInteropCosignWritesOurLog: stock cosign v3 signs with its own key, our
-// log and our timestamp authority; it and we accept the result, and its entry
-// is in our log.
+// TestInteropCosignWritesOurLog: stock cosign v2 and v3 sign with their own key,
+// our log and our timestamp authority; they and we accept the result, and its
+// entry is in our log, where the key finds it.
 func TestInteropCosignWritesOurLog(t *testing.T) {
+	for _, name := range []string{cosignV2, cosignV3} {
+		t.Run(name, func(t *testing.T) { cosignWritesOurLog(t, name) })
+	}
+}
+
+func cosignWritesOurLog(t *testing.T, stock string) {
+	t.Helper()
 	ctx := context.Background()
 	registry, err := localregistry.Start(ctx, localregistry.Options{})
 	check(t, err)
@@ -318,7 +328,7 @@ func TestInteropCosignWritesOurLog(t *testing.T) {
 	p := newProcess(t, "--log-anonymous-writes")
 	p.start()
 	p.trustAll(registry, "release")
-	c := newCosign(t, cosignV3)
+	c := newCosign(t, stock)
 	_, rootPath := publicMaterial(t, p, "release")
 	configPath := filepath.Join(c.home, "signing_config.json")
 	config, err := p.admin.SigningConfig(ctx)
@@ -326,7 +336,11 @@ func TestInteropCosignWritesOurLog(t *testing.T) {
 	check(t, os.WriteFile(configPath, config, 0o600))
 	c.must(t, "generate-key-pair")
 	image := registry.Image("theirs/logged", pushShape(t, registry, "theirs/logged", "image"))
-	c.must(t, "sign", "--yes", "--key", "cosign.key", "--signing-config", configPath, "--trusted-root", rootPath, "--allow-http-registry", image)
+	args := []string{"sign", "--yes", "--key", "cosign.key", "--signing-config", configPath, "--trusted-root", rootPath, "--allow-http-registry"}
+	if stock == cosignV2 {
+		args = append(args, "--new-bundle-format")
+	}
+	c.must(t, append(args, image)...)
 	for _, name := range []string{cosignV2, cosignV3} {
 		newCosign(t, name).must(t, "verify", "--key", filepath.Join(c.home, "cosign.pub"), "--trusted-root", rootPath, "--allow-http-registry", image)
 	}
@@ -338,6 +352,19 @@ func TestInteropCosignWritesOurLog(t *testing.T) {
 	if r.Policies[0].Requirements[0].Evidence[0].LogIndex == nil {
 		t.Errorf("the evidence names no log index: %s", mustJSON(t, r))
 	}
+	pemKey, err := os.ReadFile(filepath.Join(c.home, "cosign.pub"))
+	check(t, err)
+	block, _ := pem.Decode(pemKey)
+	keyID := sha256.Sum256(block.Bytes)
+	for range 100 {
+		found, err := p.admin.SearchLog(ctx, api.LogFilter{Key: hex.EncodeToString(keyID[:])})
+		check(t, err)
+		if len(found.Items) == 1 && found.Items[0].Kind == "hashedrekord" && found.Items[0].Version == "0.0.2" {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Error("the key does not find its entry in the log")
 }
 
 // TestInteropPostgresService runs the whole service over a real PostgreSQL:
