@@ -172,7 +172,7 @@ func (l logIndex) LeafHash(ctx context.Context, shard int, position uint64) ([]b
 		return nil, ErrNotFound
 	}
 	hash, err := one(ctx, l.db.read(), scanBytes, "SELECT e.leaf_hash FROM log_entries e WHERE e.shard = $1 AND e.position = $2 AND "+indexedOnly,
-		int64(shard), int64(position)) //nolint:gosec // bounded above
+		int64(shard), int64(position))
 	return hash, l.db.mapError(ctx, "reading the log's index", err)
 }
 
@@ -267,7 +267,7 @@ func (c checkpoints) Advance(ctx context.Context, k KeptCheckpoint) error {
 	if k.Shard < 1 || k.Size > math.MaxInt64 {
 		return fmt.Errorf("keeping a checkpoint: no size %d of shard %d", k.Size, k.Shard)
 	}
-	args := []any{int64(k.Shard), kept(k.LogID), int64(k.Size), kept(k.Root), kept(k.Note), toInteger(orNow(k.UpdatedAt))} //nolint:gosec // bounded above
+	args := []any{int64(k.Shard), kept(k.LogID), int64(k.Size), kept(k.Root), kept(k.Note), toInteger(orNow(k.UpdatedAt))}
 	_, err := write(ctx, c.db, c.db.update, "keeping a checkpoint", func(ctx context.Context, s session) (int64, error) {
 		return s.exec(ctx, `INSERT INTO log_checkpoints (shard, log_id, size, root, note, updated_at) VALUES ($1, $2, $3, $4, $5, $6)
 			ON CONFLICT (shard) DO UPDATE SET log_id = excluded.log_id, size = excluded.size, root = excluded.root,

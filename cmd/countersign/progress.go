@@ -49,5 +49,5 @@ func (p *progress) end() {
 }
 
 func bounded(n uint64) int64 {
-	return int64(min(n, math.MaxInt64)) //nolint:gosec // cut to the range
+	return int64(min(n, math.MaxInt64))
 }

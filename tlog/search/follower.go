@@ -20,7 +20,7 @@ import (
 	"github.com/countersign/countersign/tlog/sequencer"
 )
 
-// ErrIndex: the index is not of this log; it must be rebuilt.
+// ErrIndex says that the index is not of this log; it must be rebuilt.
 var ErrIndex = errors.New("the search index is of another log; rebuild it: countersign log reindex")
 
 // Shard is one shard of the log to follow.

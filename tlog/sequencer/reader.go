@@ -158,7 +158,7 @@ type Consistency struct {
 	Checkpoint []byte
 }
 
-// ErrRange: a consistency proof from a larger tree to a smaller one.
+// ErrRange says that a consistency proof was asked from a larger tree to a smaller one.
 var ErrRange = errors.New("from is larger than to")
 
 // Consistency proves that the tree of from entries is the beginning of the tree
