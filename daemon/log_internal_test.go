@@ -308,6 +308,19 @@ func TestDamagedShard(t *testing.T) {
 		t.Errorf("after: %d %s", status, body)
 	}
 	f.append(newBody(t, 1))
+	// The search finds what the next shard takes, and the database remembers it.
+	if err := f.look(); err == nil {
+		t.Error("the damage is not told")
+	}
+	if rows := f.search(); len(rows) == 0 || rows[0].Shard != 2 {
+		t.Errorf("the next shard is not followed: %+v", rows)
+	}
+	if status, body := ready(); status != http.StatusOK || !strings.Contains(body, `"search":"damaged"`) {
+		t.Errorf("search: %d %s", status, body)
+	}
+	if kept, err := f.d.main.Checkpoints().All(t.Context()); err != nil || len(kept) != 2 || kept[1].Size != 1 {
+		t.Errorf("kept: %+v, %v", kept, err)
+	}
 }
 
 // holder keeps the key of the TUF targets.

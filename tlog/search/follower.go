@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -68,7 +69,8 @@ type Follower struct {
 	at    map[int]*Progress
 	order []int
 	kept  map[int]uint64
-	fault error
+	// faults are why shards are not followed any more.
+	faults map[int]error
 	// complaint is the last trouble that was logged, so that a database that is
 	// away fills no disk.
 	complaint string
@@ -79,7 +81,7 @@ func New(cfg Config) *Follower {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Follower{cfg: cfg, at: map[int]*Progress{}, kept: map[int]uint64{}}
+	return &Follower{cfg: cfg, at: map[int]*Progress{}, kept: map[int]uint64{}, faults: map[int]error{}}
 }
 
 // Run looks again and again until ctx ends.
@@ -106,7 +108,7 @@ func (f *Follower) complain(ctx context.Context, err error) {
 		text = err.Error()
 	}
 	f.mu.Lock()
-	again := text == f.complaint || f.fault != nil
+	again := text == f.complaint || len(f.faults) > 0
 	f.complaint = text
 	f.mu.Unlock()
 	if err != nil && !again {
@@ -114,8 +116,8 @@ func (f *Follower) complain(ctx context.Context, err error) {
 	}
 }
 
-// Look takes over what is published now and returns when it is indexed. After a
-// fault it only remembers the checkpoints.
+// Look takes over what is published now and returns when it is indexed. A shard
+// that has a fault is passed over, and the others go on.
 func (f *Follower) Look(ctx context.Context) error {
 	f.looking.Lock()
 	defer f.looking.Unlock()
@@ -123,18 +125,15 @@ func (f *Follower) Look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := f.keepAll(ctx, shards); err != nil {
-		return f.judged(ctx, err)
-	}
-	if err := f.Fault(); err != nil {
-		return err
-	}
+	errs := []error{f.keepAll(ctx, shards)}
 	for _, s := range shards {
-		if err := f.look(ctx, s); err != nil {
-			return f.judged(ctx, fmt.Errorf("shard %d: %w", s.Number, err))
+		err := f.faultOf(s.Number)
+		if err == nil {
+			err = f.judged(ctx, s.Number, f.look(ctx, s))
 		}
+		errs = append(errs, err)
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // Keep only remembers the checkpoints that are published now.
@@ -149,45 +148,49 @@ func (f *Follower) Keep(ctx context.Context) error {
 }
 
 func (f *Follower) keepAll(ctx context.Context, shards []Shard) error {
+	var errs []error
 	for _, s := range shards {
 		cp, note, err := s.Reader.Head(ctx)
-		if errors.Is(err, fs.ErrNotExist) && f.indexed(s.Number) == 0 {
+		if errors.Is(err, sequencer.ErrNotFound) && f.indexed(s.Number) == 0 {
 			continue // not published yet
 		}
 		if err == nil {
 			err = f.keep(ctx, s, cp, note)
 		}
 		if err != nil {
-			return fmt.Errorf("shard %d: %w", s.Number, err)
+			errs = append(errs, fmt.Errorf("shard %d: %w", s.Number, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// judged keeps an error that no repetition heals.
-func (f *Follower) judged(ctx context.Context, err error) error {
-	for _, fatal := range []error{ErrIndex, sequencer.ErrCorrupt, sequencer.ErrRollback, tlog.ErrCheckpoint} {
-		if !errors.Is(err, fatal) {
-			continue
-		}
-		f.mu.Lock()
-		first := f.fault == nil
-		if first {
-			f.fault = err
-		}
-		f.mu.Unlock()
-		if first {
-			f.cfg.Logger.ErrorContext(ctx, "the log's search index has stopped", slog.Any("error", err))
-		}
-		break
+// judged keeps an error of a shard that no repetition heals.
+func (f *Follower) judged(ctx context.Context, shard int, err error) error {
+	if err == nil {
+		return nil
 	}
+	err = fmt.Errorf("shard %d: %w", shard, err)
+	fatal := []error{ErrIndex, sequencer.ErrCorrupt, sequencer.ErrRollback, tlog.ErrCheckpoint, fs.ErrNotExist}
+	if !slices.ContainsFunc(fatal, func(f error) bool { return errors.Is(err, f) }) {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.faults[shard] = err
+	f.cfg.Logger.ErrorContext(ctx, "the log's search index has stopped", slog.Any("error", err))
 	return err
+}
+
+func (f *Follower) faultOf(shard int) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.faults[shard]
 }
 
 func (f *Follower) look(ctx context.Context, s Shard) error {
 	cp, _, err := s.Reader.Head(ctx)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // keepAll has judged it
+	if errors.Is(err, sequencer.ErrNotFound) && f.indexed(s.Number) == 0 {
+		return nil // not published yet
 	}
 	if err != nil {
 		return err
@@ -320,11 +323,15 @@ func (f *Follower) indexed(shard int) uint64 {
 	return 0
 }
 
-// Fault is why the follower stopped, or nil.
+// Fault is why shards are not followed any more, or nil.
 func (f *Follower) Fault() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.fault
+	var errs []error
+	for _, number := range slices.Sorted(maps.Keys(f.faults)) {
+		errs = append(errs, f.faults[number])
+	}
+	return errors.Join(errs...)
 }
 
 // Progress says how far each shard is indexed, oldest first.

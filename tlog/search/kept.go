@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/countersign/countersign/store"
 	"github.com/countersign/countersign/tlog/sequencer"
@@ -49,10 +48,10 @@ func checkKept(ctx context.Context, k store.KeptCheckpoint, s Shard) error {
 	}
 	cp, _, err := s.Reader.Head(ctx)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && k.Size > 0:
+	case errors.Is(err, sequencer.ErrNotFound) && k.Size > 0:
 		return fmt.Errorf("%w: the database knows %d entries of shard %d, the data folder has no checkpoint of it; %s",
 			sequencer.ErrRollback, k.Size, k.Shard, whatToDo)
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, sequencer.ErrNotFound):
 		return nil
 	case err != nil:
 		return fmt.Errorf("shard %d: %w", k.Shard, err)

@@ -6,6 +6,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -44,12 +45,17 @@ func NewReader(dir, origin string, public crypto.PublicKey) (*Reader, error) {
 
 // Head takes over the checkpoint that is published now and returns it, with the
 // signed note. A checkpoint that is smaller than the one before is ErrRollback,
-// one that does not extend it, or that the tiles do not lead to, ErrCorrupt.
+// one that does not extend it, or that the tiles do not lead to, ErrCorrupt; when
+// none is published yet, ErrNotFound. A tile that is missing is fs.ErrNotExist
+// alone.
 func (r *Reader) Head(ctx context.Context) (tlog.Checkpoint, []byte, error) {
 	if err := ctx.Err(); err != nil {
 		return tlog.Checkpoint{}, nil, err
 	}
 	raw, err := os.ReadFile(filepath.Join(r.dir, layout.CheckpointPath))
+	if errors.Is(err, fs.ErrNotExist) {
+		return tlog.Checkpoint{}, nil, fmt.Errorf("%w: no checkpoint: %w", ErrNotFound, err)
+	}
 	if err != nil {
 		return tlog.Checkpoint{}, nil, fmt.Errorf("reading checkpoint: %w", err)
 	}

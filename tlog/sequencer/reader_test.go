@@ -3,7 +3,6 @@ package sequencer_test
 import (
 	"bytes"
 	"errors"
-	"io/fs"
 	"testing"
 
 	"github.com/transparency-dev/merkle/proof"
@@ -133,7 +132,7 @@ func TestReaderRefusesCheckpoints(t *testing.T) {
 		t.Errorf("an unsigned checkpoint: %v", err)
 	}
 	remove(t, l, "checkpoint")
-	if _, _, err := r.Head(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+	if _, _, err := r.Head(t.Context()); !errors.Is(err, sequencer.ErrNotFound) {
 		t.Errorf("no checkpoint: %v", err)
 	}
 }
