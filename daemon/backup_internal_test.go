@@ -14,6 +14,7 @@ import (
 
 	"github.com/countersign/countersign/backup"
 	"github.com/countersign/countersign/store"
+	"github.com/countersign/countersign/store/storetest"
 	"github.com/countersign/countersign/tlog"
 	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/trust"
@@ -259,4 +260,46 @@ func flip(b []byte, at int) []byte {
 	b = bytes.Clone(b)
 	b[at] ^= 1
 	return b
+}
+
+// TestInteropRestoreBesideDatabase: the folder is lost, its external database is
+// not. It knows a longer log than the backup has; restored on purpose, the
+// service starts, goes on under a new key, and finds what it has.
+func TestInteropRestoreBesideDatabase(t *testing.T) {
+	address := storetest.PostgresSchema(t, storetest.Postgres(t))
+	open := func(dir string) *folder {
+		t.Helper()
+		d, err := Open(t.Context(), Config{DataDir: dir, PublicURL: "http://127.0.0.1:8181", Database: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &folder{t: t, dir: dir, d: d}
+	}
+	f := open(filepath.Join(t.TempDir(), "data"))
+	f.append(newBody(t, 0))
+	var archive bytes.Buffer
+	if err := f.d.Backup(t.Context(), &archive); err != nil {
+		t.Fatal(err)
+	}
+	f.append(newBody(t, 1))
+	if err := f.look(); err != nil {
+		t.Fatal(err)
+	}
+	f.close()
+	dir, d, err := restoreTo(t, archive.Bytes(), filepath.Join(f.dir, masterFile))
+	if err != nil || !d.External {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	g := open(dir)
+	g.append(newBody(t, 2))
+	if err := g.look(); err != nil || len(g.d.log.Shards()) != 2 {
+		t.Errorf("%d shards, %v", len(g.d.log.Shards()), err)
+	}
+	for _, row := range g.search() {
+		if row.Shard == 1 && row.Position >= d.Shards[0].Size {
+			t.Errorf("entry %d is not in the restored log", row.Position)
+		}
+	}
+	g.close()
+	open(dir).close() // and again, like any other
 }

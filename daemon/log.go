@@ -76,7 +76,7 @@ func (d *Daemon) openLog(ctx context.Context, s *services) error {
 	if err != nil {
 		return err
 	}
-	if shards, err = d.afterRestore(shards); err != nil {
+	if shards, err = d.afterRestore(ctx, shards); err != nil {
 		return err
 	}
 	configs := make([]sequencer.Config, 0, shards)

@@ -234,7 +234,7 @@ func (r *restored) floor() int64 {
 // afterRestore reads the mark of a restore, if there is one, and returns the
 // number of shards to open: one more than were restored, whose key is made. The
 // restored ones are frozen.
-func (d *Daemon) afterRestore(shards int) (int, error) {
+func (d *Daemon) afterRestore(ctx context.Context, shards int) (int, error) {
 	raw, err := os.ReadFile(d.path(restoredFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return shards, nil
@@ -247,7 +247,23 @@ func (d *Daemon) afterRestore(shards int) (int, error) {
 		return 0, fmt.Errorf("%w: %s cannot be read; restore the backup again", ErrRestore, d.path(restoredFile))
 	}
 	d.restored = &r
-	return max(shards, r.Shards+1), nil
+	return max(shards, r.Shards+1), d.forgetLater(ctx, r.Shards)
+}
+
+// forgetLater lets an external database, which survived what the folder did
+// not, forget how far the log had come; what it indexed is read again.
+func (d *Daemon) forgetLater(ctx context.Context, shards int) error {
+	if d.main == d.local {
+		return nil
+	}
+	err := d.main.Checkpoints().Forget(ctx)
+	for n := 1; n <= shards+1; n++ {
+		err = errors.Join(err, d.main.LogIndex().Reset(ctx, n))
+	}
+	if err != nil {
+		return fmt.Errorf("forgetting what the log was after the backup: %w", err)
+	}
+	return nil
 }
 
 // finishRestore journals that the data is that of a backup. From then on the

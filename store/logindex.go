@@ -93,6 +93,8 @@ type Checkpoints interface {
 	Advance(ctx context.Context, c KeptCheckpoint) error
 	// All returns the largest of each shard, by shard.
 	All(ctx context.Context) ([]KeptCheckpoint, error)
+	// Forget removes all of them: an older log was restored on purpose.
+	Forget(ctx context.Context) error
 }
 
 // logIndex implements LogIndex.
@@ -272,6 +274,13 @@ func (c checkpoints) Advance(ctx context.Context, k KeptCheckpoint) error {
 		return s.exec(ctx, `INSERT INTO log_checkpoints (shard, log_id, size, root, note, updated_at) VALUES ($1, $2, $3, $4, $5, $6)
 			ON CONFLICT (shard) DO UPDATE SET log_id = excluded.log_id, size = excluded.size, root = excluded.root,
 			note = excluded.note, updated_at = excluded.updated_at WHERE log_checkpoints.size < excluded.size`, args...)
+	})
+	return err
+}
+
+func (c checkpoints) Forget(ctx context.Context) error {
+	_, err := write(ctx, c.db, c.db.update, "forgetting the kept checkpoints", func(ctx context.Context, s session) (int64, error) {
+		return s.exec(ctx, "DELETE FROM log_checkpoints")
 	})
 	return err
 }

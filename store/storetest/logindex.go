@@ -183,4 +183,7 @@ func checkpointLaws(t *testing.T, db *store.DB) {
 		noError(t, err)
 	}
 	wantEqual(t, must[[]store.KeptCheckpoint](t)(c.All(ctx))[2], at(3, 12, "12"))
+	noError(t, c.Forget(ctx)) // and a smaller one is news again
+	noError(t, c.Advance(ctx, at(1, 2, "restored")))
+	wantEqual(t, must[[]store.KeptCheckpoint](t)(c.All(ctx)), []store.KeptCheckpoint{at(1, 2, "restored")})
 }
