@@ -49,6 +49,9 @@ func (d *DB) Decisions() Decisions { return decisions{d} }
 // Chain is the audit chain.
 func (d *DB) Chain() Chain { return chain{d} }
 
+// Anchors is the anchors of the audit chain.
+func (d *DB) Anchors() Anchors { return anchors{d} }
+
 // Leaves is the index of the log's first shard.
 func (d *DB) Leaves() Leaves { return d.ShardLeaves(1) }
 

@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		"chain/order":              chainOrder,
 		"chain/concurrent":         chainConcurrent,
 		"chain/refusals":           chainRefusals,
+		"anchors":                  anchorLaws,
 		"leaves":                   leafLaws,
 		"leaves/gaps":              leafGaps,
 		"leaves/many":              leafMany,
