@@ -12,8 +12,8 @@
 // Verify therefore finds every record that was edited, removed, inserted or
 // moved, and, as the store remembers the chain's head apart from the records,
 // also a removed end. What a chain alone cannot show is that somebody with
-// write access to the whole database computed all hashes anew; an anchor
-// outside the database (a hash kept elsewhere) shows that.
+// write access to the whole database computed all hashes anew: audit/anchor
+// puts hashes of it in the transparency log, which cannot be computed anew.
 //
 // The package refuses to change or remove a record, and to journal without
 // durability: Append returns only when the record survives a crash, and a
@@ -44,6 +44,9 @@ type Config struct {
 	Clock clock.Clock
 	// NewID names them; nil makes a UUIDv7.
 	NewID func() string
+	// Appended, if set, hears of each record that was written. It must return
+	// at once.
+	Appended func(Record)
 }
 
 // Journal is the audit journal. It is safe for concurrent use, also by several
@@ -52,11 +55,13 @@ type Journal struct {
 	chain store.Chain
 	clock clock.Clock
 	newID func() string
+
+	appended func(Record)
 }
 
 // New makes a Journal over a chain.
 func New(c Config) *Journal {
-	j := &Journal{chain: c.Chain, clock: c.Clock, newID: c.NewID}
+	j := &Journal{chain: c.Chain, clock: c.Clock, newID: c.NewID, appended: c.Appended}
 	if j.clock == nil {
 		j.clock = clock.System{}
 	}
@@ -87,7 +92,11 @@ func (j *Journal) Append(ctx context.Context, r Record) (Record, error) {
 	if err != nil {
 		return Record{}, fmt.Errorf("journalling %s: %w", r.Action, err)
 	}
-	return parseLink(link)
+	written, err := ParseLink(link)
+	if err == nil && j.appended != nil {
+		j.appended(written)
+	}
+	return written, err
 }
 
 // List returns records, newest first, and the cursor of the next page or "". A
@@ -112,7 +121,7 @@ func (j *Journal) List(ctx context.Context, page store.Page) ([]Record, string, 
 	}
 	records := make([]Record, 0, len(links))
 	for _, l := range links {
-		r, err := parseLink(l)
+		r, err := ParseLink(l)
 		if err != nil {
 			return nil, "", fmt.Errorf("%w: record %d: %w", ErrChain, l.Sequence, err)
 		}

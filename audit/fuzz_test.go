@@ -42,7 +42,7 @@ func FuzzParseLink(f *testing.F) {
 		if problem == "" {
 			t.Fatal("a record without its hash passed")
 		}
-		r, err := parseLink(store.Link{Sequence: 1, Body: body})
+		r, err := ParseLink(store.Link{Sequence: 1, Body: body})
 		if err != nil {
 			return
 		}
@@ -50,7 +50,7 @@ func FuzzParseLink(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := parseLink(link)
+		again, err := ParseLink(link)
 		if err != nil {
 			t.Fatalf("%q reads back as nothing: %v", link.Body, err)
 		}

@@ -83,7 +83,7 @@ func (v *verification) problem(l store.Link) string {
 	if !bytes.Equal(sum[:], l.Hash) {
 		return "its hash is not that of its content"
 	}
-	r, err := parseLink(l)
+	r, err := ParseLink(l)
 	if err != nil {
 		return "its content cannot be read: " + err.Error()
 	}

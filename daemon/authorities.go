@@ -223,8 +223,8 @@ type rotator struct {
 }
 
 // Rotate makes a new key for an authority and publishes it: "ca" signs
-// certificates, "ct" certificate timestamps, "tsa" timestamps, "log" the log,
-// which goes on in a new shard. The one before stays in the trusted root with
+// certificates, "ct" certificate timestamps, "tsa" timestamps, "journal" the
+// anchors of the audit journal, "log" the log, which goes on in a new shard. The one before stays in the trusted root with
 // its end. server.ErrAuthority: there is no other.
 func (r rotator) Rotate(ctx context.Context, name string) error {
 	r.daemon.rotating.Lock()
@@ -267,8 +267,10 @@ func (r rotator) replace(ctx context.Context, name string) error {
 		held, adopt = d.transparency(), func(ctx context.Context, k crypto.Signer) error {
 			return s.issuer.Rotate(ctx, authority.IssuerKeys{CT: k})
 		}
+	case "journal":
+		held, adopt = d.journalKeys(), r.adoptJournalKey
 	default:
-		return fmt.Errorf("%w: want log, ca, ct or tsa", server.ErrAuthority)
+		return fmt.Errorf("%w: want log, ca, ct, tsa or journal", server.ErrAuthority)
 	}
 	key, err := held.add(ctx)
 	if err != nil {

@@ -14,6 +14,7 @@
 //	tuf/                the TUF repository, as served under /tuf/
 //	trusted_root.json   what outsiders believe, for offline commands
 //	restored.json       after a restore, until the next start
+//	journal.pem         the public keys that anchor the audit journal
 //
 // It decides nothing: what may be signed or run is the business of the
 // services it wires.
@@ -33,6 +34,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/countersign/countersign/audit/anchor"
 	"github.com/countersign/countersign/catalog"
 	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/limits"
@@ -98,6 +100,9 @@ type Daemon struct {
 	server  *server.Server
 	catalog *catalog.Catalog
 	tuf     *tuf.Repository
+	anchors *anchor.Keeper
+	// newJournalKey is set while the journal does not tell of its own key yet.
+	newJournalKey string
 
 	// restored is nil unless this is the first start after a restore.
 	restored *restored
@@ -128,6 +133,7 @@ func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 			d.cfg.Logger.ErrorContext(background, "background signing stopped", "error", err)
 		}
 	})
+	d.wg.Go(func() { d.anchors.Run(background) })
 	d.wg.Go(func() { _ = d.tuf.Run(background) }) // logs its own failures and ends with background
 	d.wg.Go(func() { d.search.Run(background) })
 	return d, nil
@@ -229,6 +235,7 @@ func (d *Daemon) Close(ctx context.Context) error {
 	d.stop()
 	err := d.signer.Close(ctx)
 	d.wg.Wait()
+	d.closeAnchors(ctx)
 	return errors.Join(err, d.release(ctx))
 }
 

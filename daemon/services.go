@@ -54,7 +54,8 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func (d *Daemon) openServices(ctx context.Context) error {
 	s := &services{publicURL: d.cfg.PublicURL}
 	for _, step := range []func(context.Context, *services) error{
-		d.openKeys, d.openAuthorities, d.openSummaries, d.openRecords, d.openVerifier, d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openSearch, d.openServer,
+		d.openKeys, d.openAuthorities, d.openSummaries, d.openAnchors, d.openRecords, d.tellJournalKey, d.openVerifier,
+		d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openSearch, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {
 			return err
@@ -87,7 +88,7 @@ func (d *Daemon) openKeys(ctx context.Context, s *services) error {
 }
 
 func (d *Daemon) openRecords(_ context.Context, s *services) error {
-	s.journal = audit.New(audit.Config{Chain: d.main.Chain(), Clock: d.cfg.Clock, NewID: newID})
+	s.journal = audit.New(audit.Config{Chain: d.main.Chain(), Clock: d.cfg.Clock, NewID: newID, Appended: d.anchors.Appended})
 	s.archive = archive.New(archive.Config{Bundles: d.main.Bundles(), Decisions: d.main.Decisions(), Clock: d.cfg.Clock, NewID: newID})
 	s.tokens = token.New(token.Config{Objects: d.main.Objects(), Clock: d.cfg.Clock})
 	var err error
@@ -154,7 +155,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
-		Collectors: []prometheus.Collector{d.tuf, d.search}, LogSearch: d.search, Backup: d.Backup,
+		Collectors: []prometheus.Collector{d.tuf, d.search, d.anchors}, Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup,
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})
@@ -168,6 +169,7 @@ func (d *Daemon) ready(ctx context.Context) map[string]error {
 		"log":      d.log.Ready(ctx),
 		"shards":   frozenFaults(d.log),
 		"search":   d.searchFault(),
+		"journal":  d.anchorFaults(ctx),
 	}
 }
 

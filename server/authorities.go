@@ -27,7 +27,7 @@ var (
 
 // Authorities replaces the keys of the service's own authorities.
 type Authorities interface {
-	// Rotate makes a new key for log, ca, ct or tsa and publishes it; the one
+	// Rotate makes a new key for log, ca, ct, tsa or journal and publishes it; the one
 	// before stays trusted with its end. Another name is ErrAuthority. The log's
 	// is used only once it is published: ErrUnpublished says to repeat the call.
 	Rotate(ctx context.Context, name string) error
@@ -51,7 +51,7 @@ func (s *Server) authorityRoutes() {
 	}, s.listAuthorities)
 	register(s, huma.Operation{
 		OperationID: "rotateAuthority", Method: http.MethodPost, Path: "/v1/authorities/{name}/rotate", Tags: tags,
-		Summary: "Make a new key for log, ca, ct or tsa; the one before stays trusted with its end",
+		Summary: "Make a new key for log, ca, ct, tsa or journal; the one before stays trusted with its end",
 	}, s.rotateAuthority)
 	register(s, huma.Operation{
 		OperationID: "requestAuthority", Method: http.MethodPost, Path: "/v1/authorities/ca/request", Tags: tags,
@@ -85,11 +85,11 @@ func (s *Server) importAuthority(ctx context.Context, in *importAuthorityInput) 
 	if err != nil {
 		return nil, err
 	}
-	return &bodyOutput[api.AuthorityList]{Body: s.authorities()}, nil
+	return s.authorities(ctx)
 }
 
-func (s *Server) listAuthorities(context.Context, *struct{}) (*bodyOutput[api.AuthorityList], error) {
-	return &bodyOutput[api.AuthorityList]{Body: s.authorities()}, nil
+func (s *Server) listAuthorities(ctx context.Context, _ *struct{}) (*bodyOutput[api.AuthorityList], error) {
+	return s.authorities(ctx)
 }
 
 func (s *Server) rotateAuthority(ctx context.Context, in *NameInput) (*bodyOutput[api.AuthorityList], error) {
@@ -99,7 +99,7 @@ func (s *Server) rotateAuthority(ctx context.Context, in *NameInput) (*bodyOutpu
 	if err != nil {
 		return nil, err
 	}
-	return &bodyOutput[api.AuthorityList]{Body: s.authorities()}, nil
+	return s.authorities(ctx)
 }
 
 func wireAuthorities(root trust.Root) api.AuthorityList {

@@ -66,12 +66,12 @@ func (s *Server) revokeAuthority(ctx context.Context, in *revokeAuthorityInput) 
 	if err != nil {
 		return nil, err
 	}
-	return &bodyOutput[api.AuthorityList]{Body: s.authorities()}, nil
+	return s.authorities(ctx)
 }
 
-// authorities are those of the trusted root and the revoked ones, which may not
-// be in it any more.
-func (s *Server) authorities() api.AuthorityList {
+// authorities are those of the trusted root, the revoked ones, which may not be
+// in it any more, and the keys that speak for the service alone.
+func (s *Server) authorities(ctx context.Context) (*bodyOutput[api.AuthorityList], error) {
 	list := wireAuthorities(s.cfg.Trust())
 	for _, r := range s.cfg.Authorities.Revoked() {
 		i := slices.IndexFunc(list.Items, func(a api.Authority) bool { return a.Name == r.Name && a.ID == r.ID })
@@ -82,5 +82,10 @@ func (s *Server) authorities() api.AuthorityList {
 		item, at := &list.Items[i], r.Revocation.At
 		item.RevokedAt, item.RevokedReason, item.CompromisedAt = &at, r.Revocation.Reason, r.Revocation.CompromisedAt
 	}
-	return list
+	held, err := s.serviceKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list.Items = append(list.Items, held...)
+	return &bodyOutput[api.AuthorityList]{Body: list}, nil
 }

@@ -106,6 +106,8 @@ type Config struct {
 	Logger *slog.Logger
 	// Version of the program, told by /healthz; optional.
 	Version string
+	// Anchors knows the log entries of the journal; nil names none.
+	Anchors Anchors
 	// Collectors are more metrics to expose; optional.
 	Collectors []prometheus.Collector
 	// Backup serves POST /v1/backup; optional, without it there is no such route.

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) authoritiesCommand() *cobra.Command {
-	cmd := group("authorities", "Show, rotate and revoke the service's own authorities: log, ca, ct, tsa")
+	cmd := group("authorities", "Show, rotate and revoke the service's own authorities: log, ca, ct, tsa, journal")
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "List authorities, retired ones too, with their windows",
@@ -27,7 +27,7 @@ func (a *app) authoritiesCommand() *cobra.Command {
 			return a.print(authorities, func() string { return a.authorityTable(authorities) })
 		},
 	}
-	cmd.AddCommand(list, oneCommand(a, "rotate", "Make a new key for log, ca, ct or tsa; the one before stays trusted with its end",
+	cmd.AddCommand(list, oneCommand(a, "rotate", "Make a new key for log, ca, ct, tsa or journal; the one before stays trusted with its end",
 		func(ctx context.Context, c *api.Client, name string) (api.AuthorityList, error) {
 			return c.RotateAuthority(ctx, name)
 		}, a.authorityTable), a.revokeAuthorityCommand(), a.requestAuthorityCommand(), a.importAuthorityCommand())

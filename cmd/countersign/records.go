@@ -130,9 +130,21 @@ func (a *app) auditCommand() *cobra.Command {
 		func(l api.AuditList) string {
 			rows := make([][]string, 0, len(l.Items))
 			for _, r := range l.Items {
-				rows = append(rows, []string{fmt.Sprint(r.Sequence), moment(&r.Time), r.Actor, r.Action, r.Resource, r.Outcome})
+				rows = append(rows, []string{fmt.Sprint(r.Sequence), moment(&r.Time), r.Actor, r.Action, r.Resource, r.Outcome, covering(r)})
 			}
-			return a.grid([]string{"#", "TIME", "ACTOR", "ACTION", "RESOURCE", "OUTCOME"}, rows)
+			return a.grid([]string{"#", "TIME", "ACTOR", "ACTION", "RESOURCE", "OUTCOME", "LOG ENTRY"}, rows)
 		}))
 	return cmd
+}
+
+// covering names the log entry of a record, and the record that the entry is of
+// when that is a later one.
+func covering(r api.AuditRecord) string {
+	switch {
+	case r.Log == nil:
+		return "waits"
+	case r.Log.Sequence != r.Sequence:
+		return fmt.Sprintf("%d (of #%d)", r.Log.LogIndex, r.Log.Sequence)
+	}
+	return strconv.FormatInt(r.Log.LogIndex, 10)
 }

@@ -366,3 +366,25 @@ const (
 	// CertificateName bounds a name that is searched for, in bytes.
 	CertificateName = 1024
 )
+
+// Anchoring of the audit journal in the log.
+const (
+	// AnchorRecords and AnchorInterval bound how many records, and for how long,
+	// no entry of the log covers while the log takes entries. A trust change
+	// does not wait for either.
+	AnchorRecords  = 1024
+	AnchorInterval = time.Minute
+	// AnchorPoll is how soon records of another process are seen.
+	AnchorPoll = time.Second
+	// AnchorRetry bounds the pause after a failure.
+	AnchorRetry = 5 * time.Second
+	// AnchorBatch bounds the records that are read at once, AnchorParallel the
+	// entries that are appended at the same time.
+	AnchorBatch    = 256
+	AnchorParallel = 64
+	// AnchorsWaiting is how many trust changes may wait for the log before
+	// readiness tells of it.
+	AnchorsWaiting = 64
+	// AnchorClose bounds the anchoring of the last records at the end.
+	AnchorClose = 5 * time.Second
+)

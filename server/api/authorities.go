@@ -8,8 +8,8 @@ import (
 
 // Authority is one of the service's own authorities, in use or retired.
 type Authority struct {
-	Name    string     `json:"name" doc:"log, ca, ct or tsa."`
-	ID      string     `json:"id" doc:"Of its key: the serial number of its certificate or the log's id, hexadecimal."`
+	Name    string     `json:"name" doc:"log, ca, ct, tsa or journal."`
+	ID      string     `json:"id" doc:"Of its key: the serial number of its certificate, the log's id or the key's, hexadecimal."`
 	Subject string     `json:"subject" doc:"Whom its certificate names, or the log's URL."`
 	Start   time.Time  `json:"start"`
 	End     *time.Time `json:"end,omitempty" nullable:"false" doc:"Until when it is believed; absent for the one in use."`
@@ -17,6 +17,8 @@ type Authority struct {
 	RevokedAt     *time.Time `json:"revokedAt,omitempty" nullable:"false"`
 	CompromisedAt *time.Time `json:"compromisedAt,omitempty" nullable:"false" doc:"Until when it is believed although revoked; a revoked one without it is not believed at all."`
 	RevokedReason string     `json:"revokedReason,omitempty"`
+
+	PublicKey string `json:"publicKey,omitempty" doc:"Of journal: the public half as PEM, which no trusted root has."`
 }
 
 // AuthorityRevocation is the body of POST /v1/authorities/{name}/revoke.
@@ -59,7 +61,7 @@ func (c *Client) Authorities(ctx context.Context) (l AuthorityList, err error) {
 	return l, err
 }
 
-// RotateAuthority makes a new key for log, ca, ct or tsa.
+// RotateAuthority makes a new key for log, ca, ct, tsa or journal.
 func (c *Client) RotateAuthority(ctx context.Context, name string) (l AuthorityList, err error) {
 	_, _, err = c.do(ctx, call{method: http.MethodPost, path: "v1/authorities/" + seg(name) + "/rotate", out: &l})
 	return l, err

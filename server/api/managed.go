@@ -225,6 +225,16 @@ type AuditRecord struct {
 	RequestID    string            `json:"requestId,omitempty"`
 	PreviousHash string            `json:"previousHash"`
 	Hash         string            `json:"hash,omitempty"`
+	// Log is the entry that covers the record: its own, or that of a later
+	// record, which covers all before it. Nil while there is none.
+	Log *AuditEntry `json:"log,omitempty" nullable:"false" doc:"The log entry that covers it; absent while there is none. It and hash are not part of what is hashed."`
+}
+
+// AuditEntry names the log entry of a record of the journal.
+type AuditEntry struct {
+	LogID    string `json:"logId" doc:"Hexadecimal id of the shard."`
+	LogIndex int64  `json:"logIndex"`
+	Sequence int64  `json:"sequence" doc:"The record whose hash the entry holds: this one, or a later one."`
 }
 
 // AuditList is a page of GET /v1/audit, newest first.
