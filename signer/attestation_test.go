@@ -314,7 +314,7 @@ func TestAttestFaults(t *testing.T) {
 	w := newWorld(t)
 	t.Run("faults", func(t *testing.T) {
 		for _, point := range []string{
-			"key sign", "key sign legacy", "begin", "log", "stamp", "update pending", "check", "attach bundle", "attach attestation", "archive", "update done", "journal done",
+			"key sign", "key sign legacy", "begin", "log", "stamp", "update pending", "check", "attach bundle", "attach attestation", "archive", "journal done", "update done",
 		} {
 			for _, m := range []mode{errorBefore, errorAfter, killBefore, killAfter} {
 				t.Run(point+"/"+m.String(), func(t *testing.T) {

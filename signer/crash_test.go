@@ -18,7 +18,7 @@ func points() []string {
 	return []string{
 		"find", "rules", "grants", "journal allowed", "key get 1", "resolve", "key sign", "key sign legacy", "key get 2",
 		"begin", "log", "stamp", "promise", "update pending", "key get 3", "check", "attach bundle", "attach legacy",
-		"archive", "update done", "journal done",
+		"archive", "journal done", "update done",
 	}
 }
 

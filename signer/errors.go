@@ -78,7 +78,8 @@ var (
 	ErrRegistryUnavailable = errors.New("registry is unavailable")
 	// ErrLimit: the image exceeds a bound, such as the children of an index.
 	ErrLimit = errors.New("limit exceeded")
-	// ErrJournal: the decision could not be journalled, so nothing was done.
+	// ErrJournal: the decision could not be journalled, so nothing was done; or the
+	// end could not, so the operation stays pending.
 	ErrJournal = errors.New("audit journal cannot be written")
 	// ErrStore: the operation could not be kept; whether it was is unknown.
 	// Repeat with the same idempotency key.

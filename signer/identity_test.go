@@ -363,7 +363,7 @@ func TestIdentityFaults(t *testing.T) {
 	t.Run("faults", func(t *testing.T) {
 		for _, point := range []string{
 			"find", "grants", "journal allowed", "resolve", "begin", "log", "stamp", "update pending", "check",
-			"attach bundle", "attach legacy", "archive", "update done", "journal done",
+			"attach bundle", "attach legacy", "archive", "journal done", "update done",
 		} {
 			for _, m := range []mode{errorBefore, errorAfter, killBefore, killAfter} {
 				t.Run(fmt.Sprintf("%s/%s", point, m), func(t *testing.T) {

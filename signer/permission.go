@@ -80,7 +80,7 @@ func (s *Signer) decide(ctx context.Context, w *work) (grant string, err error) 
 func (s *Signer) journal(ctx context.Context, w *work, outcome string, more map[string]string) error {
 	caller := w.doc.identity()
 	detail := map[string]string{
-		"operation": w.op.ID, "image": w.doc.Image, "key": w.doc.Request.Key,
+		OperationDetail: w.op.ID, "image": w.doc.Image, "key": w.doc.Request.Key,
 	}
 	if w.op.PredicateType != "" {
 		detail["predicateType"] = w.op.PredicateType

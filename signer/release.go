@@ -137,9 +137,11 @@ func (w *work) item(t *target) (archive.Item, error) {
 	return item, nil
 }
 
-// finish keeps the answer, which every later call with the same idempotency
-// key gets byte for byte, and then journals the end. When the store fails, w is
-// left as it was: still pending, with all its bytes.
+// finish journals the end and keeps the answer, which every later call with the
+// same idempotency key gets byte for byte. The record holds the hash of what is
+// kept, so it comes first: after a crash in between the operation is finished,
+// and journalled, again. When journal or store fails, w is left as it was: still
+// pending, with all its bytes.
 func (s *Signer) finish(ctx context.Context, w *work) (Result, error) {
 	result, err := w.result()
 	if err != nil {
@@ -154,13 +156,30 @@ func (s *Signer) finish(ctx context.Context, w *work) (Result, error) {
 		// Lists are asked for whom a certificate names.
 		done.op.Signer = id.Subject
 	}
-	if err := s.save(ctx, &done); err != nil {
+	if err := s.end(ctx, &done, map[string]string{"digest": result.Digest, "keyId": w.doc.KeyID}); err != nil {
 		return Result{}, err
 	}
 	s.retries.drop(w.op.ID)
-	s.journalLate(ctx, w, audit.Done, map[string]string{"digest": result.Digest, "keyId": w.doc.KeyID})
 	done.showEnd()
 	return result, nil
+}
+
+// end journals and stores a finished operation.
+func (s *Signer) end(ctx context.Context, done *work, detail map[string]string) (err error) {
+	if done.op.Body, err = done.doc.marshal(); err != nil {
+		return err
+	}
+	done.op.UpdatedAt = s.cfg.Clock.Now()
+	if detail[SealDetail], err = Seal(done.op); err != nil {
+		return err
+	}
+	if err := s.journal(ctx, done, audit.Done, detail); err != nil {
+		return fmt.Errorf("%w: %w", ErrJournal, err)
+	}
+	if err := s.cfg.Operations.Update(ctx, done.op); err != nil {
+		return fromStore(err)
+	}
+	return nil
 }
 
 func (w *work) result() (Result, error) {

@@ -1,9 +1,6 @@
 package store
 
-import (
-	"context"
-	"fmt"
-)
+import "context"
 
 // Anchor is a log entry about one record of the chain.
 type Anchor struct {
@@ -71,9 +68,6 @@ func scanAnchor(row scanner) (Anchor, error) {
 	err := row.Scan(&a.Sequence, &a.Hash, &a.Body, &state, &a.LogID, &a.LogIndex)
 	a.Hash, a.Body, a.LogID = given(a.Hash), given(a.Body), given(a.LogID)
 	a.Logged = state == anchorLogged
-	if err == nil && state != anchorLogged && state != anchorWaiting {
-		err = fmt.Errorf("anchor %d has the state %q", a.Sequence, state)
-	}
 	return a, err
 }
 

@@ -52,7 +52,7 @@ func TestAuditOverShards(t *testing.T) {
 	served := []string{"--url", p.url, "--trusted-root", filepath.Join(p.dir, "trusted_root.json"), "--from", older}
 	for name, args := range map[string][]string{"folder": {"--data-dir", p.dir, "--from", older}, "url": served} {
 		report, code := audit(args...)
-		if code != 0 || len(report.Shards) != 2 || report.Shards[0].Size != 2 || report.Shards[1].Size != 2 || report.Size != 4 || !report.Sound() {
+		if code != 0 || len(report.Shards) != 2 || report.Shards[0].Size < 2 || report.Shards[1].Size < 2 || report.Size != report.Shards[0].Size+report.Shards[1].Size || !report.Sound() {
 			t.Errorf("%s: exit %d %+v", name, code, report)
 		}
 	}

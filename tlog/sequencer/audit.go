@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -34,6 +35,13 @@ type AuditConfig struct {
 	Public crypto.PublicKey
 	// From is an older checkpoint that the log must extend, or nil.
 	From []byte
+	// Leaf, if set, is called for each entry in order. body is nil where the
+	// entry cannot be read and hash is that of the tile. Its error ends the
+	// audit.
+	Leaf func(ctx context.Context, index uint64, hash, body []byte) error
+	// AnyDuplicates leaves out the search for duplicates, which is what takes
+	// memory.
+	AnyDuplicates bool
 }
 
 // Problem is one contradiction in the stored bytes.
@@ -58,6 +66,8 @@ type Report struct {
 	Root       string      `json:"root"`
 	Duplicates []Duplicate `json:"duplicates"`
 	Problems   []Problem   `json:"problems"`
+	// FrozenAt is what the mark of a frozen shard says, in an audit of a Dir.
+	FrozenAt *time.Time `json:"frozenAt,omitempty"`
 }
 
 // Sound reports whether nothing was found.
@@ -67,17 +77,25 @@ func (r Report) Sound() bool { return len(r.Problems) == 0 && len(r.Duplicates) 
 // signature, every entry against its tile, every tile against the entries
 // below it, the root, and that the log extends cfg.From. The log may grow
 // meanwhile; what the checkpoint read first covers is examined. It needs about
-// 100 bytes of memory an entry.
+// 100 bytes of memory an entry, or with AnyDuplicates a few tiles.
+//
+// Of a Dir also the files that only readers with an older checkpoint ask for
+// are compared, and the mark of a frozen shard is held against the checkpoint.
 //
 // An error means that the audit could not be done; what is wrong with the log
 // is in the report.
 func Audit(ctx context.Context, cfg AuditConfig) (Report, error) {
-	if cfg.Fetch == nil {
+	whole := cfg.Fetch == nil
+	if whole {
 		cfg.Fetch = fetchDir(cfg.Dir)
 	}
 	a := &audit{cfg: cfg, seen: make(map[leafKey]uint64), tiles: make(map[uint64][]byte)}
 	a.grow = (&compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}).NewEmptyRange(0)
-	if err := a.run(ctx); err != nil {
+	err := a.run(ctx)
+	if err == nil && whole {
+		err = a.folder(ctx)
+	}
+	if err != nil && !errors.Is(err, errEnough) {
 		return Report{}, fmt.Errorf("auditing log: %w", err)
 	}
 	return a.report, nil
@@ -116,11 +134,7 @@ func (a *audit) run(ctx context.Context) error {
 	if err := a.openFrom(); err != nil {
 		return err
 	}
-	err = a.entries(ctx)
-	if errors.Is(err, errEnough) {
-		return nil
-	}
-	return err
+	return a.entries(ctx)
 }
 
 func (a *audit) problem(where, what string) error {
@@ -173,7 +187,7 @@ func (a *audit) root() ([]byte, error) {
 // entries walks the log bundle by bundle.
 func (a *audit) entries(ctx context.Context) error {
 	for a.grow.End() < a.cp.Size {
-		hashes, err := a.bundle(ctx, entryTile(a.grow.End(), a.cp.Size))
+		hashes, bodies, err := a.bundle(ctx, entryTile(a.grow.End(), a.cp.Size))
 		if err != nil {
 			return err
 		}
@@ -181,7 +195,10 @@ func (a *audit) entries(ctx context.Context) error {
 			// Neither entries nor hashes: nothing above can be computed.
 			return nil
 		}
-		for _, h := range hashes {
+		for i, h := range hashes {
+			if err := a.show(ctx, i, h, bodies); err != nil {
+				return err
+			}
 			if err := a.append(ctx, h); err != nil {
 				return err
 			}
@@ -190,31 +207,42 @@ func (a *audit) entries(ctx context.Context) error {
 	return a.finish(ctx)
 }
 
-// bundle returns the leaf hashes of one bundle, from its entries, or from the
-// tile when the entries cannot be read, so that one damaged file does not hide
-// the rest.
-func (a *audit) bundle(ctx context.Context, t tlog.Tile) ([][]byte, error) {
+// show hands an entry to whoever asked for it.
+func (a *audit) show(ctx context.Context, i int, hash []byte, bodies [][]byte) error {
+	if a.cfg.Leaf == nil {
+		return nil
+	}
+	var body []byte
+	if bodies != nil {
+		body = bodies[i]
+	}
+	return a.cfg.Leaf(ctx, a.grow.End(), hash, body)
+}
+
+// bundle returns the leaf hashes of one bundle and its entries, or the hashes
+// of the tile alone when the entries cannot be read, so that one damaged file
+// does not hide the rest.
+func (a *audit) bundle(ctx context.Context, t tlog.Tile) (hashes, bodies [][]byte, err error) {
 	raw, err := a.fetch(ctx, t)
 	if err == nil {
-		var hashes [][]byte
-		for _, e := range splitEntries(raw) {
+		bodies = splitEntries(raw)
+		for _, e := range bodies {
 			hashes = append(hashes, tlog.LeafHash(e))
 		}
-		return hashes, nil
+		return hashes, bodies, nil
 	}
 	if err := a.unreadable(ctx, t, err); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	t.Entries = false
 	raw, err = a.fetch(ctx, t)
 	if err != nil {
-		return nil, a.unreadable(ctx, t, err)
+		return nil, nil, a.unreadable(ctx, t, err)
 	}
-	var hashes [][]byte
 	for at := 0; at < len(raw); at += sha256.Size {
 		hashes = append(hashes, raw[at:at+sha256.Size])
 	}
-	return hashes, nil
+	return hashes, nil, nil
 }
 
 // unreadable records a missing or damaged file; other failures end the audit.
@@ -254,7 +282,9 @@ func (a *audit) fetch(ctx context.Context, t tlog.Tile) ([]byte, error) {
 
 // append adds a leaf to the tree and compares each tile that this completes.
 func (a *audit) append(ctx context.Context, leaf []byte) error {
-	if first, again := a.seen[leafKey(leaf)]; again {
+	if a.cfg.AnyDuplicates {
+		// The caller looks for them elsewhere.
+	} else if first, again := a.seen[leafKey(leaf)]; again {
 		a.report.Duplicates = append(a.report.Duplicates, Duplicate{
 			LeafHash: hex.EncodeToString(leaf), First: first, Again: a.grow.End(),
 		})

@@ -32,8 +32,10 @@ type mark struct {
 
 func (s *Sequencer) markPath() string { return filepath.Join(s.cfg.Dir, stateDir, markFile) }
 
-func (s *Sequencer) readMark() (m mark, found bool, err error) {
-	raw, err := os.ReadFile(s.markPath())
+func (s *Sequencer) readMark() (mark, bool, error) { return readMark(s.markPath()) }
+
+func readMark(path string) (m mark, found bool, err error) {
+	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return mark{}, false, nil
 	}
@@ -41,7 +43,7 @@ func (s *Sequencer) readMark() (m mark, found bool, err error) {
 		return mark{}, false, fmt.Errorf("reading the mark of a frozen log: %w", err)
 	}
 	if err := strictjson.Unmarshal(raw, &m); err != nil || m.FrozenAt.IsZero() {
-		return mark{}, false, fmt.Errorf("%w: %s does not say when the log was frozen", ErrCorrupt, s.markPath())
+		return mark{}, false, fmt.Errorf("%w: %s does not say when the log was frozen", ErrCorrupt, path)
 	}
 	return m, true, nil
 }
