@@ -172,7 +172,7 @@ func (a *Archive) Overview(ctx context.Context, digest attest.Digest, limit int)
 	}
 	items := make([]Item, 0, len(rows))
 	for _, row := range rows {
-		item, err := parseItem(row)
+		item, err := ParseItem(row)
 		if err != nil {
 			return nil, fmt.Errorf("reading kept bundle %s: %w", row.ID, err)
 		}
@@ -215,7 +215,7 @@ func (a *Archive) content(ctx context.Context, id string) (Item, error) {
 	if err != nil {
 		return Item{}, err
 	}
-	item, err := parseItem(row)
+	item, err := ParseItem(row)
 	if err != nil {
 		return Item{}, fmt.Errorf("reading kept bundle %s: %w", id, err)
 	}
@@ -229,7 +229,8 @@ func (i Item) size() int {
 	return len(i.Bundle)
 }
 
-func parseItem(row store.Bundle) (Item, error) {
+// ParseItem reads a row back. It judges nothing.
+func ParseItem(row store.Bundle) (Item, error) {
 	digest, err := attest.ParseDigest(row.Digest)
 	if err != nil {
 		return Item{}, err

@@ -85,7 +85,7 @@ func (a *Archive) Relate(ctx context.Context) error {
 		}
 		for _, row := range rows {
 			after = row.ID
-			item, err := parseItem(row)
+			item, err := ParseItem(row)
 			if err != nil {
 				continue // nobody else can read it either
 			}

@@ -34,6 +34,7 @@ func (d *Daemon) ensureAdmin(ctx context.Context, tokens *token.Tokens, journal 
 	}
 	_, err = journal.Append(ctx, audit.Record{
 		Actor: "first start", Action: "token.create", Resource: "token/" + adminTokenName, Outcome: audit.Allowed,
+		Detail: map[string]string{"roles": string(identity.Admin)},
 	})
 	if err != nil {
 		return fmt.Errorf("journalling the administrator's token: %w", err)

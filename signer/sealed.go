@@ -127,3 +127,19 @@ func (s Signature) LoggedEntry() (Entry, error) {
 
 // ParseResult reads the result of a finished operation.
 func ParseResult(b []byte) (Result, error) { return parseResult(b) }
+
+// Unfinished reports whether a stored operation still has what its end needs:
+// the signatures and entries that a finished one no longer keeps in its
+// document.
+func Unfinished(op store.Operation) bool {
+	d, err := parseDocument(op.Body)
+	if err != nil || !d.assembled() || len(op.Result) > 0 {
+		return false
+	}
+	for i := range d.Targets {
+		if len(d.Targets[i].Entry) == 0 || len(d.Targets[i].Signature) == 0 {
+			return false
+		}
+	}
+	return true
+}

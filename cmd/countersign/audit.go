@@ -7,63 +7,41 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/countersign/countersign/daemon"
+	"github.com/countersign/countersign/examiner"
 	"github.com/countersign/countersign/server/api"
 	"github.com/countersign/countersign/tlog"
 	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/trust"
 )
 
-// errAudit says that the log does not prove itself; what is wrong was printed.
-var errAudit = errors.New("the log is damaged")
+// errAudit says that something does not prove itself; what is wrong was printed.
+var errAudit = errors.New("what is stored does not prove itself")
 
 // auditFlags say which log is audited and what is believed about it.
 type auditFlags struct {
-	dataDir, url, root, from string
+	dataDir, database, url, root, journal, from string
 }
 
 // fetch reads a file of a log by its path in the tlog-tiles layout; one that is
 // not there is os.ErrNotExist.
 type fetch func(ctx context.Context, path string) ([]byte, error)
 
-// shardReport is the report about one shard.
-type shardReport struct {
-	Shard int    `json:"shard"`
-	LogID string `json:"logId"`
-	sequencer.Report
-}
-
-// logReport is the report about the log: what its shards' say together, with
-// the root of the last one.
-type logReport struct {
-	sequencer.Report
-	Shards []shardReport `json:"shards"`
-}
-
-func (r *logReport) add(one shardReport) {
-	r.Shards = append(r.Shards, one)
-	r.Size, r.Root = r.Size+one.Size, one.Root
-	r.Duplicates = append(r.Duplicates, one.Duplicates...)
-	for _, p := range one.Problems {
-		if one.Shard > 1 {
-			p.Where = fmt.Sprintf("shard %d: %s", one.Shard, p.Where)
-		}
-		r.Problems = append(r.Problems, p)
-	}
-}
-
 func (a *app) logAuditCommand() *cobra.Command {
 	var f auditFlags
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Re-prove the whole log from its stored bytes",
-		Long: "Recomputes every leaf, tile and the checkpoint of each shard, from a data folder\n" +
-			"(also one that is in use) or from a URL. --from names an older checkpoint that the\n" +
-			"log must still contain. Exit code 0 when everything proves, 3 when something does not.",
+		Short: "Re-prove the log and what rests on it from the stored bytes",
+		Long: "Recomputes every leaf, tile and the checkpoint of each shard. From a data folder (a\n" +
+			"copy, or one that is in use) also the index of the log, every finished signature, the\n" +
+			"audit journal and its log entries, and the managed objects; from a URL the log alone.\n" +
+			"--from names an older checkpoint that the log must still contain.\n\n" +
+			"Exit code 0 when everything proves, 3 when something was found, 2 for a wrong flag or\n" +
+			"file, any other when it could not be done. Nothing is written.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := a.audit(cmd.Context(), f)
@@ -81,35 +59,79 @@ func (a *app) logAuditCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.dataDir, "data-dir", "", "data folder of the service")
+	flags.StringVar(&f.database, "database", "", "postgres:// URL of its database, where it has one (or COUNTERSIGN_DATABASE)")
 	flags.StringVar(&f.url, "url", "", "URL of the service")
 	flags.StringVar(&f.root, "trusted-root", "", "trusted_root.json to believe (default: the data folder's, or the one the URL gives)")
+	flags.StringVar(&f.journal, "journal-keys", "", "journal.pem to believe, kept from the data folder (default: the data folder's keys)")
 	flags.StringVar(&f.from, "from", "", "file with an older checkpoint")
 	return cmd
 }
 
 // audit examines the shard of each log that the trusted root names: they stand
 // there oldest first.
-func (a *app) audit(ctx context.Context, f auditFlags) (logReport, error) {
-	var report logReport
+func (a *app) audit(ctx context.Context, f auditFlags) (examiner.Report, error) {
 	if (f.dataDir == "") == (f.url == "") {
-		return report, usagef("name one of --data-dir and --url")
+		return examiner.Report{}, usagef("name one of --data-dir and --url")
+	}
+	if f.url != "" && (f.database != "" || f.journal != "") {
+		return examiner.Report{}, usagef("--database and --journal-keys go with --data-dir")
 	}
 	logs, err := a.auditedLogs(ctx, f)
 	if err != nil {
-		return report, err
-	}
-	shard := folderShards(f.dataDir)
-	if f.url != "" {
-		client, err := a.stranger(f.url)
-		if err != nil {
-			return report, usagef("%v", err)
-		}
-		shard = servedShards(client)
+		return examiner.Report{}, err
 	}
 	from, of, err := olderCheckpoint(f.from, logs)
 	if err != nil {
-		return report, err
+		return examiner.Report{}, err
 	}
+	if f.url != "" {
+		return a.auditURL(ctx, f.url, logs, from, of)
+	}
+	return a.auditFolder(ctx, f, logs, from, of)
+}
+
+// auditFolder examines everything.
+func (a *app) auditFolder(ctx context.Context, f auditFlags, logs []trust.Log, from []byte, of int) (examiner.Report, error) {
+	config := daemon.ExamineConfig{
+		DataDir: f.dataDir, Database: firstOf(f.database, a.getenv("COUNTERSIGN_DATABASE")), Logs: logs, From: from, FromShard: of,
+	}
+	var err error
+	if f.journal != "" {
+		if config.Journal, err = os.ReadFile(f.journal); err != nil {
+			return examiner.Report{}, usagef("%v", err)
+		}
+	}
+	var bar *progress
+	part := ""
+	config.Progress = func(name string, done, total uint64) {
+		if name != part {
+			bar.finish()
+			part, bar = name, a.startProgress(ctx, name)
+		}
+		bar.at(done, total)
+	}
+	report, err := daemon.Examine(ctx, config)
+	bar.finish()
+	return report, err
+}
+
+// finish is end for a bar that may not have been started.
+func (p *progress) finish() {
+	if p != nil {
+		p.end()
+	}
+}
+
+// auditURL proves the log's bytes, which is all that a URL gives.
+func (a *app) auditURL(ctx context.Context, url string, logs []trust.Log, from []byte, of int) (examiner.Report, error) {
+	report := examiner.Report{NotChecked: []string{
+		"the index of the log, the signatures that the service keeps, the audit journal and the managed objects: a URL does not give them; use --data-dir",
+	}}
+	client, err := a.stranger(url)
+	if err != nil {
+		return report, usagef("%v", err)
+	}
+	shard := servedShards(client)
 	for i, log := range logs {
 		config := sequencer.AuditConfig{Fetch: shard(i + 1), Origin: log.Origin, Public: log.Public}
 		if i == of {
@@ -119,10 +141,12 @@ func (a *app) audit(ctx context.Context, f auditFlags) (logReport, error) {
 		if err != nil {
 			return report, fmt.Errorf("shard %d: %w", i+1, err)
 		}
-		report.add(shardReport{Shard: i + 1, LogID: hex.EncodeToString(log.ID), Report: one})
+		report.AddShard(examiner.Shard{Shard: i + 1, LogID: hex.EncodeToString(log.ID), Report: one})
 	}
 	unknown, err := unaudited(ctx, shard(len(logs)+1), len(logs)+1)
-	report.Problems = append(report.Problems, unknown...)
+	for _, p := range unknown {
+		report.Add(p.Where, p.What)
+	}
 	return report, err
 }
 
@@ -191,19 +215,6 @@ func (a *app) auditRoot(ctx context.Context, f auditFlags) ([]byte, error) {
 	return client.TrustedRoot(ctx)
 }
 
-// folderShards reads the shards of a data folder: log, log-2 and so on.
-func folderShards(dataDir string) func(int) fetch {
-	return func(number int) fetch {
-		dir := filepath.Join(dataDir, "log")
-		if number > 1 {
-			dir += "-" + strconv.Itoa(number)
-		}
-		return func(_ context.Context, path string) ([]byte, error) {
-			return os.ReadFile(filepath.Join(dir, filepath.FromSlash(path)))
-		}
-	}
-}
-
 // servedShards reads the shards of a server by the URLs that they keep.
 func servedShards(client *api.Client) func(int) fetch {
 	return func(number int) fetch {
@@ -226,10 +237,9 @@ func notFound(err error) bool {
 	return errors.As(err, &problem) && problem.Status == 404
 }
 
-func (a *app) printAudit(report logReport) error {
+func (a *app) printAudit(report examiner.Report) error {
 	return a.print(report, func() string {
 		var lines []string
-		var rows [][]string
 		for _, s := range report.Shards {
 			state := "clean"
 			if len(s.Problems) > 0 {
@@ -241,12 +251,43 @@ func (a *app) printAudit(report logReport) error {
 			}
 			lines = append(lines, line)
 		}
-		for _, p := range report.Problems {
-			rows = append(rows, []string{p.Where, p.What})
+		lines = append(lines, auditCounts(report.Counts)...)
+		for _, d := range report.Duplicates {
+			lines = append(lines, fmt.Sprintf("note: entries %d and %d are the same", d.First, d.Again))
 		}
-		if len(rows) > 0 {
+		for _, what := range report.NotChecked {
+			lines = append(lines, "not checked: "+what)
+		}
+		if len(report.Problems) > 0 {
+			rows := make([][]string, 0, len(report.Problems))
+			for _, p := range report.Problems {
+				rows = append(rows, []string{p.Where, p.What})
+			}
 			lines = append(lines, "", a.grid([]string{"WHERE", "WHAT"}, rows))
+		}
+		if report.Truncated {
+			lines = append(lines, "there is more than is shown")
 		}
 		return strings.Join(lines, "\n")
 	})
+}
+
+// auditCounts says what was examined beside the log.
+func auditCounts(c examiner.Counts) []string {
+	if c == (examiner.Counts{}) {
+		return nil
+	}
+	lines := []string{
+		fmt.Sprintf("leaf index: %d", c.Leaves),
+		fmt.Sprintf("audit records: %d, log entries about them: %d, not covered yet: %d", c.Records, c.Anchors, c.Uncovered),
+		fmt.Sprintf("finished operations: %d, kept bundles: %d and %d found elsewhere", c.Operations, c.Bundles, c.Foreign),
+		fmt.Sprintf("managed objects, tokens and keys: %d", c.Objects),
+	}
+	if c.Behind > 0 {
+		lines[0] += fmt.Sprintf(", %d to come at the next start", c.Behind)
+	}
+	if c.Unsealed > 0 {
+		lines[2] += fmt.Sprintf("; %d operations are older than the seals of the journal", c.Unsealed)
+	}
+	return lines
 }

@@ -33,7 +33,7 @@ var layers = map[string]int{
 	"policy/slsa": 2, "identity/mtls": 2, "tlog/search": 2, "audit/anchor": 2,
 	"backup": 3, "policy": 3, "catalog": 3, "keys/kms": 3, "keys/pkcs11": 3,
 	"signer": 4, "verifier": 4,
-	"server": 5, "server/api": 5, "server/console": 5,
+	"examiner": 5, "server": 5, "server/api": 5, "server/console": 5,
 	"daemon":          6,
 	"cmd/countersign": 7,
 }

@@ -101,3 +101,22 @@ func (a *audit) mark() error {
 	}
 	return nil
 }
+
+// EntryBundle returns the entries of the bundle that holds entry index of the
+// log in dir, whose checkpoint has that size, and the index of the first of
+// them. It proves nothing; Audit does. A bundle that cannot be read is
+// ErrCorrupt.
+func EntryBundle(dir string, index, size uint64) (entries [][]byte, first uint64, err error) {
+	if index >= size {
+		return nil, 0, ErrNotFound
+	}
+	t := entryTile(index, size)
+	raw, err := newDisk(dir).read(t)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	return splitEntries(raw), t.Index * tlog.TileWidth, nil
+}
