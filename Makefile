@@ -75,6 +75,10 @@ interop-identity: peers ## the part of it about CI identities and the TUF mirror
 faults: ## kill -9 under load, KILLS times
 	$(GO) test -tags faults -count=1 -timeout 30m -v ./cmd/countersign -run "^TestKill" -args -kills $(or $(KILLS),50)
 
+.PHONY: tamper
+tamper: ## change one thing of what is stored at random, TAMPERINGS times
+	$(GO) test -count=1 -timeout 60m -v ./examiner -run '^TestTampering$$' -args -tamperings $(or $(TAMPERINGS),1000)
+
 .PHONY: bench
 bench: peers ## signatures and verdicts per second, beside stock cosign
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkPeer' -benchtime 1x -timeout 30m ./cmd/countersign

@@ -122,7 +122,9 @@ func record(sequence int64) string { return fmt.Sprintf("audit record %d", seque
 func (e *examination) records(ctx context.Context) error {
 	err := audit.New(audit.Config{Chain: e.Main.Chain()}).Verify(ctx)
 	var broken *audit.ChainError
-	if errors.As(err, &broken) {
+	if errors.Is(err, store.ErrNotFound) {
+		e.report.Add("audit journal", "it has no head")
+	} else if errors.As(err, &broken) {
 		e.report.Add(record(broken.Sequence), broken.Problem)
 	} else if err != nil {
 		return err
