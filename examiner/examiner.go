@@ -148,6 +148,7 @@ func Examine(ctx context.Context, c Config) (Report, error) {
 		Config: c, local: c.Local.Examine(), main: c.Main.Examine(),
 		entries: newEntries(c), replay: newReplay(),
 	}
+	e.report.Duplicates, e.report.Problems, e.report.NotChecked = []sequencer.Duplicate{}, []sequencer.Problem{}, []string{}
 	if e.Progress == nil {
 		e.Progress = func(string, uint64, uint64) {}
 	}

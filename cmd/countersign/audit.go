@@ -124,7 +124,7 @@ func (p *progress) finish() {
 
 // auditURL proves the log's bytes, which is all that a URL gives.
 func (a *app) auditURL(ctx context.Context, url string, logs []trust.Log, from []byte, of int) (examiner.Report, error) {
-	report := examiner.Report{NotChecked: []string{
+	report := examiner.Report{Duplicates: []sequencer.Duplicate{}, Problems: []sequencer.Problem{}, NotChecked: []string{
 		"the index of the log, the signatures that the service keeps, the audit journal and the managed objects: a URL does not give them; use --data-dir",
 	}}
 	client, err := a.stranger(url)

@@ -137,3 +137,28 @@ func TestAuditFromOlderCheckpoint(t *testing.T) {
 		t.Error("an older checkpoint that is none was accepted")
 	}
 }
+
+// An older partial tile, which only readers with an older checkpoint ask for,
+// is held against today's; one that was tidied away is no finding.
+func TestAuditOlderTiles(t *testing.T) {
+	l := grown(t, 300)
+	for _, path := range []string{"tile/0/000.p/7", "tile/0/001.p/3"} {
+		whole := "tile/0/000"
+		if path == "tile/0/001.p/3" {
+			whole = "tile/0/001.p/44"
+		}
+		width := map[string]int{"tile/0/000.p/7": 7, "tile/0/001.p/3": 3}[path]
+		l.write(t, path, l.file(t, whole)[:width*32])
+		if report := l.audit(t, nil); !report.Sound() {
+			t.Fatalf("%s, control: %+v", path, report)
+		}
+		flip(t, l, path, 40)
+		if report := l.audit(t, nil); len(report.Problems) != 1 || report.Problems[0].Where != path {
+			t.Errorf("%s: %+v", path, report.Problems)
+		}
+		remove(t, l, path)
+	}
+	if report := l.audit(t, nil); !report.Sound() {
+		t.Errorf("tidied away: %+v", report)
+	}
+}
