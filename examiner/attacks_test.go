@@ -48,6 +48,9 @@ func TestDeliberate(t *testing.T) {
 			truncate(t, db, 30)
 			do(t, db, `DELETE FROM anchors WHERE sequence > 30`)
 		}, "log entry", "which the journal does not have"},
+		"a deleted anchor of a head": {func(t *testing.T, db *sql.DB) {
+			do(t, db, `DELETE FROM anchors WHERE sequence = 20`)
+		}, "anchor of audit record 20", "missing: log entry"},
 		"a deleted operation with all of its bundles": {func(t *testing.T, db *sql.DB) {
 			do(t, db, `DELETE FROM bundles WHERE operation = (SELECT MIN(id) FROM operations)`)
 			do(t, db, `DELETE FROM operations WHERE id = (SELECT MIN(id) FROM operations)`)

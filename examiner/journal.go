@@ -131,7 +131,11 @@ func (e *examination) records(ctx context.Context) error {
 	}
 	walk := &anchorWalk{e: e}
 	if err := e.eachRecord(ctx, func(l store.Link, r audit.Record) error {
-		delete(e.journal.strange, string(l.Hash))
+		if where, known := e.journal.strange[string(l.Hash)]; known {
+			// An anchor is kept before its entry is appended, so it was there.
+			e.report.Add(fmt.Sprintf("anchor of audit record %d", l.Sequence), "missing: "+where+" is its entry")
+			delete(e.journal.strange, string(l.Hash))
+		}
 		if err := walk.next(ctx, l, r); err != nil {
 			return err
 		}
