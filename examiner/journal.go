@@ -172,7 +172,7 @@ func (e *examination) eachRecord(ctx context.Context, do func(store.Link, audit.
 			}
 		}
 		after, done = links[len(links)-1].Sequence, done+int64(len(links))
-		e.Progress("audit records", uint64(done), uint64(max(done, total))) //nolint:gosec // counts
+		e.Progress("audit records", uint64(done), uint64(max(done, total)))
 	}
 }
 

@@ -63,7 +63,7 @@ func (e *examination) eachOperation(ctx context.Context, do func(store.Operation
 			}
 		}
 		after, done = ops[len(ops)-1].ID, done+int64(len(ops))
-		e.Progress("operations", uint64(done), uint64(max(done, total))) //nolint:gosec // counts
+		e.Progress("operations", uint64(done), uint64(max(done, total)))
 	}
 }
 
@@ -230,7 +230,7 @@ func (e *examination) bundles(ctx context.Context) error {
 			}
 		}
 		after, done = rows[len(rows)-1].ID, done+int64(len(rows))
-		e.Progress("kept bundles", uint64(done), uint64(max(done, total))) //nolint:gosec // counts
+		e.Progress("kept bundles", uint64(done), uint64(max(done, total)))
 	}
 }
 

@@ -37,7 +37,7 @@ func (e *examination) shard(ctx context.Context, number int) error {
 		Dir: e.Dir(number), Origin: log.Origin, Public: log.Public, AnyDuplicates: true,
 		Leaf: func(ctx context.Context, at uint64, hash, body []byte) error {
 			if at%1024 == 0 {
-				e.Progress(fmt.Sprintf("%slog entries", ofShard(number)), at, uint64(max(index.count, 1))) //nolint:gosec // a count
+				e.Progress(fmt.Sprintf("%slog entries", ofShard(number)), at, uint64(max(index.count, 1)))
 			}
 			if err := index.next(ctx, at, hash); err != nil {
 				return err

@@ -34,7 +34,7 @@ func TestTampering(t *testing.T) {
 		*seed = rand.Uint64()
 	}
 	t.Logf("seed %d", *seed)
-	r := &tamperer{t: t, rng: rand.New(rand.NewPCG(*seed, 0)), world: w} //nolint:gosec // which damage is done is no secret
+	r := &tamperer{t: t, rng: rand.New(rand.NewPCG(*seed, 0)), world: w}
 	kinds := map[string]int{}
 	for n := range *tamperings {
 		dir := filepath.Join(t.TempDir(), "data")
@@ -199,7 +199,7 @@ func (r *tamperer) sameMoment(before, after []byte) bool {
 // table is a protected table, which of its rows and which columns.
 type table struct {
 	name, where string
-	columns          []string
+	columns     []string
 }
 
 // tables are what is protected. Left out are the columns that docs/log-audit.md

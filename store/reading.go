@@ -14,7 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// ErrSchema: the database has another schema version than this program's.
+// ErrSchema says that the database has another schema version than this
+// program's.
 var ErrSchema = errors.New("the database has another schema version")
 
 // OpenSQLiteForReading opens the database file at path, which must exist, for
