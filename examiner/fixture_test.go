@@ -53,15 +53,26 @@ func serve(t testing.TB, dir string) *service {
 	registry, err := localregistry.Start(context.Background(), localregistry.Options{})
 	check(t, err)
 	t.Cleanup(func() { registry.Close() })
-	d, err := daemon.Open(context.Background(), config(dir))
+	return serveOver(t, config(dir), registry)
+}
+
+func serveOver(t testing.TB, c daemon.Config, registry *localregistry.Registry) *service {
+	t.Helper()
+	d, err := daemon.Open(context.Background(), c)
 	check(t, err)
 	server := httptest.NewServer(d.Handler())
 	t.Cleanup(server.Close)
-	token, err := os.ReadFile(filepath.Join(dir, "admin.token"))
-	check(t, err)
+	token := readFile(t, filepath.Join(c.DataDir, "admin.token"))
 	admin, err := api.NewClient(server.URL, strings.TrimSpace(string(token)))
 	check(t, err)
-	return &service{t: t, dir: dir, daemon: d, admin: admin, registry: registry}
+	return &service{t: t, dir: c.DataDir, daemon: d, admin: admin, registry: registry}
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	check(t, err)
+	return raw
 }
 
 func (s *service) close() {
