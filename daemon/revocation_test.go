@@ -94,7 +94,7 @@ func TestRevocationRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %d", name, err, tc.status)
 		}
 	}
-	if l, err := client.Authorities(t.Context()); err != nil || len(l.Items) != 4 {
+	if l, err := client.Authorities(t.Context()); err != nil || len(l.Items) != 5 {
 		t.Errorf("a refused revocation changed something: %+v, %v", l, err)
 	}
 }
@@ -157,7 +157,7 @@ func TestRevocationSurvivesACrash(t *testing.T) {
 	}
 	listed, err := client.Authorities(t.Context())
 	must(t, err)
-	if len(listed.Items) != 7 {
+	if len(listed.Items) != 8 {
 		t.Errorf("%+v", listed)
 	}
 }
