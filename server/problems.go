@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -57,7 +58,7 @@ const soon, later = time.Second, 5 * time.Second
 // matching cause counts, so specific rows stand before general ones; an error
 // in no row is the last one.
 func problemTable() []row {
-	return slices.Concat(tokenProblems(), doorProblems(), requestProblems(), keyProblems(), imageProblems(), stateProblems(), serviceProblems())
+	return slices.Concat(tokenProblems(), storageProblems(), doorProblems(), requestProblems(), keyProblems(), imageProblems(), stateProblems(), serviceProblems())
 }
 
 // tokenProblems say what is wrong with a caller's identity token. That helps
@@ -100,6 +101,20 @@ func tokenProblems() []row {
 		{
 			"issuer_unsafe", http.StatusUnauthorized, "Issuer unsafe", "The token's issuer leads to another host or to an address that is not allowed, so its keys are not believed; see jwksUrl and allowPrivateAddress under /v1/issuers.", 0,
 			[]error{oidc.ErrIssuerUnsafe},
+		},
+	}
+}
+
+// codeExhausted is the code of storageProblems.
+const codeExhausted = "storage_exhausted"
+
+// storageProblems come before what failed for want of storage: the operator
+// must know the cause, and the caller that it is not his.
+func storageProblems() []row {
+	return []row{
+		{
+			codeExhausted, http.StatusServiceUnavailable, "Storage exhausted", "The service's disk is full, read-only or failing, or the service is out of file descriptors; the operator must make room. Repeat the call then, with the same Idempotency-Key; what was kept of it finishes by itself.", later,
+			[]error{store.ErrExhausted, sequencer.ErrStorage, syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EMFILE, syscall.ENFILE},
 		},
 	}
 }
@@ -342,7 +357,7 @@ func serviceProblems() []row {
 		},
 		{
 			"log_unavailable", http.StatusServiceUnavailable, "Log unavailable", "The transparency log takes no entries just now; try again.", later,
-			[]error{signer.ErrLog, sequencer.ErrPushback, sequencer.ErrClosed, sequencer.ErrStopped},
+			[]error{signer.ErrLog, sequencer.ErrPushback, sequencer.ErrBehind, sequencer.ErrClosed, sequencer.ErrStopped},
 		},
 		{
 			"certificate_unavailable", http.StatusServiceUnavailable, "Certificate authority unavailable", "No certificate can be issued just now; try again.", later,

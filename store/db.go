@@ -105,6 +105,8 @@ func (d *DB) mapError(ctx context.Context, what string, err error) error {
 		return fmt.Errorf("%s: %w", what, ctx.Err())
 	case errors.Is(err, sql.ErrNoRows):
 		return ErrNotFound
+	case d.dialect.exhausted(err) && !d.closed.Load():
+		return fmt.Errorf("%s: %w: %w: %w", what, ErrUnavailable, ErrExhausted, err)
 	case d.closed.Load() || d.dialect.unavailable(err):
 		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
 	default:

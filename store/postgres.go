@@ -159,6 +159,15 @@ func (postgres) unavailable(err error) bool {
 	return errors.Is(err, errChainTaken)
 }
 
+// exhausted knows disk_full, io_error and a database that takes no writes.
+func (postgres) exhausted(err error) bool {
+	switch sqlState(err) {
+	case "53100", "58030", "25006":
+		return true
+	}
+	return false
+}
+
 func (postgres) duplicate(err error) bool { return sqlState(err) == "23505" }
 
 func (postgres) lockChain(ctx context.Context, s session) error {

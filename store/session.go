@@ -14,6 +14,8 @@ type dialect interface {
 	rebind(query string) string
 	// unavailable reports whether trying again later may help.
 	unavailable(err error) bool
+	// exhausted reports whether the database's storage is what failed.
+	exhausted(err error) bool
 	// duplicate reports whether a unique index refused a row.
 	duplicate(err error) bool
 	// lockChain keeps other processes from appending until the transaction

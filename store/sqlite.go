@@ -104,10 +104,17 @@ type sqlite struct{}
 func (sqlite) rebind(query string) string { return strings.ReplaceAll(query, "$", "?") }
 
 func (sqlite) unavailable(err error) bool {
-	for _, code := range []sqlite3.ErrorCode{
-		sqlite3.BUSY, sqlite3.LOCKED, sqlite3.NOMEM, sqlite3.READONLY, sqlite3.IOERR,
-		sqlite3.FULL, sqlite3.CANTOPEN, sqlite3.PROTOCOL,
-	} {
+	return isCode(err, sqlite3.BUSY, sqlite3.LOCKED, sqlite3.NOMEM, sqlite3.PROTOCOL) || sqlite{}.exhausted(err)
+}
+
+// exhausted counts a failing disk as a full one: neither is the caller's to
+// mend, and SQLite does not always tell them apart.
+func (sqlite) exhausted(err error) bool {
+	return isCode(err, sqlite3.FULL, sqlite3.READONLY, sqlite3.IOERR, sqlite3.CANTOPEN)
+}
+
+func isCode(err error, codes ...sqlite3.ErrorCode) bool {
+	for _, code := range codes {
 		if errors.Is(err, code) {
 			return true
 		}

@@ -40,6 +40,9 @@ var (
 	ErrStale = errors.New("changed since it was read")
 	// ErrUnavailable: the database cannot be reached or written; try again.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrExhausted: the database's disk is full, read-only or failing, or there
+	// are no file descriptors. It is always ErrUnavailable, too.
+	ErrExhausted = errors.New("storage exhausted")
 	// ErrCursor: the page's cursor was not made by this list.
 	ErrCursor = errors.New("invalid cursor")
 	// ErrText: a text field is longer than MaxText or not UTF-8 without NUL.

@@ -42,7 +42,8 @@ type call struct {
 // logged; appending the same body again is always safe and gives the same
 // index. Other errors: tlog.ErrBody for a body that is no canonical
 // hashedrekord, ErrTooLarge, ErrPushback when too many wait (nothing was done),
-// ErrClosed, ErrStopped, ErrFrozen.
+// ErrStorage and ErrBehind while the disk does not take it, ErrClosed,
+// ErrStopped, ErrFrozen.
 func (s *Sequencer) Append(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEntry, error) {
 	kind, err := parse(body)
 	if err != nil {
@@ -52,7 +53,7 @@ func (s *Sequencer) Append(ctx context.Context, body []byte) (*rekorpb.Transpare
 	if err != nil {
 		return nil, err
 	}
-	return c.wait(ctx)
+	return s.wait(ctx, c)
 }
 
 func parse(body []byte) (tlog.Body, error) {
@@ -62,17 +63,44 @@ func parse(body []byte) (tlog.Body, error) {
 	return tlog.ParseBody(body)
 }
 
+// patience is how long a caller waits before it is told that the log does not
+// publish.
+const patience = time.Second
+
 // wait is the outcome of a call, or the caller's own end.
-func (c *call) wait(ctx context.Context) (*rekorpb.TransparencyLogEntry, error) {
-	select {
-	case <-c.done:
-	case <-ctx.Done():
-		return nil, fmt.Errorf("waiting for the log: %w", ctx.Err())
+func (s *Sequencer) wait(ctx context.Context, c *call) (*rekorpb.TransparencyLogEntry, error) {
+	look := time.NewTicker(patience)
+	defer look.Stop()
+	for {
+		select {
+		case <-c.done:
+			if c.err != nil {
+				return nil, c.err
+			}
+			return proto.Clone(c.entry).(*rekorpb.TransparencyLogEntry), nil
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the log: %w", ctx.Err())
+		case <-look.C:
+			s.mu.Lock()
+			err := s.trouble()
+			s.mu.Unlock()
+			if err != nil {
+				return nil, err
+			}
+		}
 	}
-	if c.err != nil {
-		return nil, c.err
+}
+
+// trouble is why entries are not published just now, or nil. The caller holds
+// s.mu.
+func (s *Sequencer) trouble() error {
+	if s.driver == nil {
+		return nil
 	}
-	return proto.Clone(c.entry).(*rekorpb.TransparencyLogEntry), nil
+	if err := errors.Join(s.driver.trouble(), s.behind); err != nil {
+		return fmt.Errorf("%w: %w", ErrBehind, err)
+	}
+	return nil
 }
 
 // join returns the running call of this body, or starts it. The work is not
@@ -125,11 +153,20 @@ func (s *Sequencer) run(c *call) {
 }
 
 func (s *Sequencer) sequence(c *call) (*rekorpb.TransparencyLogEntry, error) {
+	// Taken before the index is asked: what is published in between is found
+	// in the tree.
+	doubt, from := s.doubted()
 	index, found, err := s.cfg.Leaves.Find(s.ctx, c.leaf[:])
 	if err != nil {
 		return nil, fmt.Errorf("asking the leaf index: %w", err)
 	}
-	if !found {
+	if !found && doubt > 0 {
+		if index, found, err = s.locate(c.leaf, from); err != nil {
+			return nil, fmt.Errorf("looking for what a failed write left: %w", err)
+		}
+	}
+	added := !found
+	if added {
 		if index, err = s.add(c); err != nil {
 			return nil, err
 		}
@@ -138,12 +175,15 @@ func (s *Sequencer) sequence(c *call) (*rekorpb.TransparencyLogEntry, error) {
 	if err != nil {
 		return nil, err
 	}
+	if added {
+		s.resolve(doubt)
+	}
 	return v.prove(index, c.body, c.kind, s.logID)
 }
 
-// add hands the body to the storage driver and waits until its batch is in
-// the tree.
+// add hands the body to the driver and waits until its batch is in the tree.
 func (s *Sequencer) add(c *call) (uint64, error) {
+	from := s.current().cp.Size
 	index, err := s.appender.Add(s.ctx, tessera.NewEntry(c.body))()
 	if err == nil {
 		return index.Index, nil
@@ -152,32 +192,61 @@ func (s *Sequencer) add(c *call) (uint64, error) {
 	// the directory's fsync reported an error. Whether the entry is in the
 	// tree is a question for the tree; forgetting it here would let a retry
 	// log it twice.
-	at, found, lerr := s.locate(c.leaf)
+	at, found, lerr := s.locate(c.leaf, from)
 	switch {
-	case lerr != nil:
+	case isFatal(lerr):
 		s.stop(lerr)
 		return 0, fmt.Errorf("%w: %w", ErrStopped, lerr)
+	case lerr != nil:
+		// The tree cannot be read either. The call ends before anybody can
+		// append the body again, and that one asks the tree first.
+		s.suspect()
+		return 0, fmt.Errorf("appending to the log: %w", errors.Join(err, lerr))
 	case found:
 		return at, nil
 	}
 	return 0, fmt.Errorf("appending to the log: %w", err)
 }
 
-// locate looks for a leaf among the entries that are in the tree but not yet
-// published. An error means that the tree cannot answer.
-func (s *Sequencer) locate(leaf leafKey) (index uint64, found bool, err error) {
+// suspect notes a batch of which it is not known whether it is in the tree.
+func (s *Sequencer) suspect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.doubts++
+	s.doubt = s.doubts
+}
+
+// doubted is the newest doubt, 0 for none, and the published size.
+func (s *Sequencer) doubted() (doubt, size uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.doubt, s.view.cp.Size
+}
+
+// resolve ends a doubt that was there before an entry was added that is
+// published now: all that stands before it in the tree is in the leaf index.
+func (s *Sequencer) resolve(doubt uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doubt == doubt {
+		s.doubt = 0
+	}
+}
+
+// locate looks for a leaf among the entries of the tree from a published size
+// on. An error means that the tree cannot answer.
+func (s *Sequencer) locate(leaf leafKey, at uint64) (index uint64, found bool, err error) {
 	size, err := s.reader.IntegratedSize(s.ctx)
 	if err != nil {
-		return 0, false, fmt.Errorf("%w: tree state after a failed write: %w", ErrCorrupt, err)
+		return 0, false, err
 	}
-	at := s.current().cp.Size
 	if size < at {
 		return 0, false, fmt.Errorf("%w: tree of %d entries under a checkpoint of %d", ErrRollback, size, at)
 	}
 	for at < size {
 		hashes, err := leafHashes(s.disk.read, at, size, size)
 		if err != nil {
-			return 0, false, fmt.Errorf("%w: entries after a failed write: %w", ErrCorrupt, err)
+			return 0, false, err
 		}
 		for i, h := range hashes {
 			if leafKey(h) == leaf {

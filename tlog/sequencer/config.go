@@ -35,6 +35,13 @@ var (
 	ErrClosed = errors.New("log is closed")
 	// ErrFrozen: the shard takes no entries any more.
 	ErrFrozen = errors.New("log shard is frozen")
+	// ErrStorage: a file of the log cannot be written. It may pass: the disk is
+	// full or read-only, or descriptors ran out. Nothing was answered, and the
+	// same body may be appended again.
+	ErrStorage = errors.New("log storage cannot be written")
+	// ErrBehind: the entry is on its way, but the log has not been able to
+	// publish for a while; the cause is wrapped. Append it again later.
+	ErrBehind = errors.New("log cannot publish just now")
 	// ErrStopped: the log found itself corrupt while running and accepts
 	// nothing more; the cause is wrapped.
 	ErrStopped = errors.New("log has stopped")

@@ -1,8 +1,9 @@
 // Package sequencer is the transparency log's one writer: it gives each entry
 // its index, grows the tree, publishes checkpoints, and hands every appender
 // an inclusion proof that it has checked. The tree lies in one directory in
-// the C2SP tlog-tiles layout, written by Tessera's POSIX driver; formats and
-// proofs are package tlog's.
+// the C2SP tlog-tiles layout and the form of Tessera's POSIX driver, written
+// under Tessera's appender by a driver of this package; formats and proofs are
+// package tlog's.
 //
 // # What Append promises
 //

@@ -40,6 +40,7 @@ func (s *Sequencer) follow(ctx context.Context) {
 		case <-pause.C:
 		}
 		waiting, err := s.advance(ctx)
+		s.lag(err)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -59,6 +60,13 @@ func (s *Sequencer) follow(ctx context.Context) {
 			pause.Reset(lookLater)
 		}
 	}
+}
+
+// lag keeps why the published checkpoint is not shown.
+func (s *Sequencer) lag(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.behind = err
 }
 
 // isFatal tells corruption, which no repetition heals, from trouble that may

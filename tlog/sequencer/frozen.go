@@ -121,23 +121,7 @@ func writeMark(path string, m mark) error {
 	if err != nil {
 		return err
 	}
-	fresh := path + ".new"
-	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644) //nolint:gosec // public, like the log
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return replaceFile(path, content)
 }
 
 // openFrozen opens a shard for reading: no driver runs and nothing is signed
@@ -238,7 +222,7 @@ func (s *Sequencer) Find(ctx context.Context, body []byte) (*rekorpb.Transparenc
 	c := s.inflight[leaf]
 	s.mu.Unlock()
 	if c != nil {
-		entry, err := c.wait(ctx)
+		entry, err := s.wait(ctx, c)
 		return entry, err == nil, err
 	}
 	// A call leaves inflight only when its leaf is in the index.

@@ -112,11 +112,11 @@ func TestLocate(t *testing.T) {
 		}
 	}
 	last := leafKey(tlog.LeafHash(binary.BigEndian.AppendUint32(nil, 299)))
-	at, found, err := s.locate(last)
+	at, found, err := s.locate(last, 0)
 	if err != nil || !found || at != 299 {
 		t.Errorf("entry in the tree: %d, %v, %v", at, found, err)
 	}
-	if at, found, err := s.locate(leafKey{}); err != nil || found {
+	if at, found, err := s.locate(leafKey{}, 0); err != nil || found {
 		t.Errorf("entry not in the tree: %d, %v, %v", at, found, err)
 	}
 	if size, _ := s.Size(t.Context()); size != 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -13,14 +14,13 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/api/layout"
-	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/tlog"
 )
 
-// Names of the storage driver's private files.
+// Names of the driver's private files.
 const (
 	stateDir      = ".state"
 	treeStateFile = "treeState"
@@ -39,7 +39,8 @@ type Sequencer struct {
 	guard    *guard
 	lock     *flock.Flock
 
-	// appender, reader and shutdown are the storage driver's.
+	// driver writes; appender, reader and shutdown are Tessera's around it.
+	driver   *driver
 	appender *tessera.Appender
 	reader   tessera.LogReader
 	shutdown func(context.Context) error
@@ -71,6 +72,12 @@ type Sequencer struct {
 	sealed  bool
 	endedAt time.Time
 	frozen  bool
+	// doubts counts the batches that failed and whose outcome could not be read
+	// from the tree either. While doubt is not 0, a body that is in no index is
+	// looked for in the tree before it is added.
+	doubts, doubt uint64
+	// behind is why the follower could not take over the published checkpoint.
+	behind error
 }
 
 // Open opens the log in cfg.Dir, or makes it, and returns when everything that
@@ -150,6 +157,7 @@ func (s *Sequencer) start(ctx context.Context) error {
 	if err != nil {
 		s.guard.setOpen(false)
 		s.cancel()
+		s.driver.running.Wait()
 		return err
 	}
 	go s.follow(s.ctx) //nolint:contextcheck // it lives until Close, longer than ctx
@@ -209,10 +217,11 @@ func (s *Sequencer) loadPublished(raw []byte) error {
 }
 
 func (s *Sequencer) startDriver() error {
-	driver, err := posix.New(s.ctx, posix.Config{Path: s.cfg.Dir})
-	if err != nil {
-		return fmt.Errorf("opening log storage: %w", err)
+	s.driver = &driver{
+		dir: s.cfg.Dir, disk: s.disk, verifier: s.verifier, client: http.DefaultClient, logger: s.cfg.Logger,
+		grown: make(chan struct{}, 1), failing: make(map[string]error),
 	}
+	var err error
 	opts := tessera.NewAppendOptions().
 		WithCheckpointSigner(s.guard).
 		WithCheckpointInterval(s.cfg.CheckpointInterval).
@@ -220,7 +229,7 @@ func (s *Sequencer) startDriver() error {
 		// may be written by a goroutine that has not ended yet.
 		WithCheckpointRepublishInterval(0).
 		WithBatching(limits.BatchMaxSize, limits.BatchMaxAge)
-	s.appender, s.shutdown, s.reader, err = tessera.NewAppender(s.ctx, driver, opts)
+	s.appender, s.shutdown, s.reader, err = tessera.NewAppender(s.ctx, s.driver, opts)
 	if err != nil {
 		return fmt.Errorf("starting log storage: %w", err)
 	}
@@ -258,6 +267,7 @@ func (s *Sequencer) recover(ctx context.Context) error {
 		return err
 	}
 	s.guard.setOpen(true)
+	notify(s.driver.grown)
 	return nil
 }
 
@@ -305,15 +315,16 @@ func (s *Sequencer) awaitPublished(ctx context.Context) error {
 	}
 }
 
-// Ready is nil while appends are served: the log has not stopped and none has
-// waited longer than ten seconds.
+// Ready is nil while appends are served: the log has not stopped, the last
+// write to its storage did not fail, and no append has waited longer than ten
+// seconds.
 func (s *Sequencer) Ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.usable(); err != nil {
+	if err := errors.Join(s.usable(), s.trouble()); err != nil {
 		return err
 	}
 	now := s.cfg.Clock.Now()
@@ -358,11 +369,13 @@ func (s *Sequencer) end(ctx context.Context) error {
 	return errors.Join(err, s.lock.Close())
 }
 
-// halt ends signing and the goroutines. The caller holds s.halting.
+// halt ends signing and the goroutines: when it returns nothing is written to
+// the directory any more. The caller holds s.halting.
 func (s *Sequencer) halt() {
 	s.guard.setOpen(false)
 	s.cancel()
 	<-s.followed
+	s.driver.running.Wait()
 	s.halted = true
 }
 
