@@ -155,7 +155,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
-		Collectors: []prometheus.Collector{d.tuf, d.search, d.anchors}, Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup,
+		Collectors: []prometheus.Collector{d.tuf, d.search, d.anchors, s.unrecorded()}, Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup,
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})

@@ -158,6 +158,9 @@ func admit(uid string, a verifier.Answer) *admissionResponse {
 		if r.DecisionID != "" {
 			decisions = append(decisions, r.DecisionID)
 		}
+		if r.Unrecorded {
+			out.AuditAnnotations["unrecorded"] = "true"
+		}
 		if r.Pinned != "" {
 			pinned = append(pinned, r.Pinned)
 		}

@@ -99,7 +99,8 @@ func (s *Server) sign(ctx context.Context, in SignHeaders, path string, request 
 		return out, err
 	}
 	result, replayed, err := s.cfg.Signer.Sign(ctx, callerOf(ctx), request)
-	if pending := (*signer.PendingError)(nil); errors.As(err, &pending) {
+	// Accepted, but not before an operator has made room: that is no 202.
+	if pending := (*signer.PendingError)(nil); errors.As(err, &pending) && s.rowOf(err).code != codeExhausted {
 		return s.pending(ctx, pending)
 	}
 	if err != nil {

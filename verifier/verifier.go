@@ -24,7 +24,8 @@ var (
 	ErrRequest = errors.New("invalid verification request")
 	// ErrPolicyNotFound: the policy named in the request does not exist.
 	ErrPolicyNotFound = errors.New("no such policy")
-	// ErrJournal: the decision could not be written, so it is not answered.
+	// ErrJournal: the decision could not be written, so it is not answered. A
+	// journal whose storage is exhausted marks the answer instead.
 	ErrJournal = errors.New("decision journal unavailable")
 	// ErrPolicies: the policies could not be read.
 	ErrPolicies = errors.New("policies unavailable")
@@ -172,6 +173,9 @@ type Result struct {
 	Cached bool `json:"cached"`
 	// DecisionID names the decision's record; each answer has its own.
 	DecisionID string `json:"decisionId,omitempty"`
+	// Unrecorded reports that the journal's storage was exhausted: there is no
+	// record of this decision.
+	Unrecorded bool `json:"unrecorded,omitempty"`
 	// Warnings are the failures of policies in mode warn.
 	Warnings []string `json:"warnings,omitempty"`
 	// Grounds are for Summary; no decision keeps them.

@@ -39,6 +39,8 @@ type Verifier struct {
 	memory *memory
 	large  room
 	loaded atomic.Pointer[loadedPolicies]
+	// unrecorded counts the verdicts that were answered without a record.
+	unrecorded atomic.Uint64
 }
 
 // loadedPolicies are the policies of one revision.
@@ -85,7 +87,8 @@ type question struct {
 // deadline_exceeded; the others keep their verdicts.
 //
 // Errors: ErrRequest, ErrPolicyNotFound, ErrPolicies, ErrJournal. With an
-// error there is no answer.
+// error there is no answer. A journal whose storage is exhausted is no error:
+// the results say that they are not recorded.
 func (v *Verifier) Verify(ctx context.Context, request Request) (Answer, error) {
 	q, err := v.question(ctx, request)
 	if err != nil {
@@ -93,7 +96,7 @@ func (v *Verifier) Verify(ctx context.Context, request Request) (Answer, error) 
 	}
 	answer := Answer{Verdict: policy.Passed, Results: make([]Result, len(request.Images)), Warnings: []string{}}
 	v.each(ctx, q, func(i int, result Result) { answer.Results[i] = result })
-	if err := v.journal(ctx, q, answer.Results); err != nil {
+	if err := v.record(ctx, q, answer.Results); err != nil {
 		return Answer{}, err
 	}
 	for _, result := range answer.Results {
@@ -121,7 +124,7 @@ func (v *Verifier) Stream(ctx context.Context, request Request, yield func(Resul
 			return
 		}
 		one := []Result{result}
-		if first = v.journal(ctx, q, one); first == nil {
+		if first = v.record(ctx, q, one); first == nil {
 			first = yield(one[0])
 		}
 		if first != nil {

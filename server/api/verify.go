@@ -35,6 +35,7 @@ type VerifyResult struct {
 	Policies   []PolicyResult  `json:"policies" nullable:"false"`
 	Cached     bool            `json:"cached"`
 	DecisionID string          `json:"decisionId,omitempty"`
+	Unrecorded bool            `json:"unrecorded,omitempty" doc:"The service's storage is exhausted: the verdict stands, and there is no record of it."`
 	Warnings   []string        `json:"warnings,omitempty" nullable:"false"`
 	VSA        *VSA            `json:"vsa,omitempty" nullable:"false" doc:"The verification summary, where one was asked for and the image PASSED."`
 	VSAProblem *Problem        `json:"vsaProblem,omitempty" nullable:"false" doc:"Why there is no verification summary although the image PASSED; the verdict stands."`
