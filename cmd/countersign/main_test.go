@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,6 +39,11 @@ type process struct {
 	args  []string
 	cmd   *exec.Cmd
 	admin *api.Client
+	// binary, shell and attributes say how it is started, if not as the test
+	// binary itself; shell is a script that gets the command line.
+	binary     string
+	shell      string
+	attributes *syscall.SysProcAttr
 }
 
 // newProcess picks an address and a folder and starts nothing yet.
@@ -53,12 +61,30 @@ func newProcess(t testing.TB, args ...string) *process {
 	return p
 }
 
+// in moves the data folder of a process that was not started yet.
+func (p *process) in(dir string) *process {
+	p.args[slices.Index(p.args, p.dir)] = dir
+	p.dir = dir
+	return p
+}
+
+// command is a command line of the program.
+func (p *process) command(args ...string) *exec.Cmd {
+	binary := cmp.Or(p.binary, os.Args[0])
+	cmd := exec.Command(binary, args...)
+	if p.shell != "" {
+		cmd = exec.Command("/bin/sh", append([]string{"-c", p.shell, binary}, args...)...)
+	}
+	cmd.Env = append(os.Environ(), "COUNTERSIGN_TEST_PROCESS=1")
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
 // start runs the process and waits until it is ready.
 func (p *process) start() {
 	p.t.Helper()
-	p.cmd = exec.Command(os.Args[0], p.args...)
-	p.cmd.Env = append(os.Environ(), "COUNTERSIGN_TEST_PROCESS=1")
-	p.cmd.Stderr = os.Stderr
+	p.cmd = p.command(p.args...)
+	p.cmd.SysProcAttr = p.attributes
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -88,7 +114,7 @@ func (p *process) start() {
 
 // kill ends the process as a power failure would end it.
 func (p *process) kill() {
-	if p.cmd == nil {
+	if p.cmd == nil || p.cmd.Process == nil {
 		return
 	}
 	_ = p.cmd.Process.Kill()

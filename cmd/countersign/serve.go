@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/net/netutil"
 
 	"github.com/countersign/countersign/daemon"
+	"github.com/countersign/countersign/internal/limits"
 )
 
 // shutdownGrace is how long running requests may take once the process was
@@ -47,6 +49,7 @@ func (a *app) serve(ctx context.Context, config serveConfig) error {
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
+	listener = netutil.LimitListener(listener, connections(descriptors()))
 	defer listener.Close() //nolint:errcheck // closed by the server too; a second close only reports that
 	d, err := daemon.Open(ctx, config.daemon)
 	if err != nil {
@@ -88,6 +91,14 @@ func serveHTTP(ctx context.Context, d *daemon.Daemon, listener net.Listener, con
 		return fmt.Errorf("stopping: %w", err)
 	}
 	return nil
+}
+
+// connections is how many clients are let in at the same time by a process that
+// may open so many files. Clients beyond wait before they are accepted: the log,
+// the database and the registries must not be left without descriptors.
+func connections(descriptors uint64) int {
+	reserved := min(descriptors/2, limits.ReservedDescriptors)
+	return int(min(descriptors-reserved, limits.Connections)) //nolint:gosec // at most limits.Connections
 }
 
 // newHTTPServer bounds what a slow or silent client can hold. There is no

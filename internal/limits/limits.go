@@ -388,3 +388,12 @@ const (
 	// AnchorClose bounds the anchoring of the last records at the end.
 	AnchorClose = 5 * time.Second
 )
+
+// Connections.
+const (
+	// Connections bounds the connections that are open at the same time, and
+	// ReservedDescriptors what is left for files and for calls to others when
+	// clients take all they can get.
+	Connections         = 16384
+	ReservedDescriptors = 512
+)
