@@ -71,9 +71,23 @@ interop: peers ## prove every wire format against the stock binaries
 interop-identity: peers ## the part of it about CI identities and the TUF mirror
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -count=1 -timeout 30m -v ./cmd/countersign -run '^TestInterop(Identity|TUF)'
 
+# FAULTS=all fails every storage step once and a spread of pairs (hours);
+# FAULTS=pairs every pair (days). KILLS=1000 is the long run of the kills.
+FAULTS ?= sample
+SAMPLE  = $(if $(filter all,$(FAULTS)),0,$(if $(filter pairs,$(FAULTS)),-1,20))
+
 .PHONY: faults
-faults: ## kill -9 under load, KILLS times
-	$(GO) test -tags faults -count=1 -timeout 30m -v ./cmd/countersign -run "^TestKill" -args -kills $(or $(KILLS),50)
+faults: ## every storage step failed or killed, KILLS kill -9 under load, disks full
+	$(GO) test -tags faults -count=1 -timeout 100h -v ./tlog/sequencer -run '^TestSteps' -args -sample $(SAMPLE)
+	$(GO) test -tags faults -count=1 -timeout 5h -v ./cmd/countersign -run '^Test(Exhausted|Kill)' -args -kills $(or $(KILLS),100)
+
+.PHONY: bench-log
+bench-log: peers ## the log beside stock rekor-server-posix
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkLogPeer' -benchtime 1x -timeout 30m ./cmd/countersign
+
+.PHONY: bench-log-large
+bench-log-large: ## audit, open and proofs of a log of LOG_ENTRIES (1000000) entries
+	$(GO) test -tags faults -count=1 -timeout 5h -v ./cmd/countersign -run '^TestLargeLog' -args -log-entries $(or $(LOG_ENTRIES),1000000)
 
 .PHONY: tamper
 tamper: ## change one thing of what is stored at random, TAMPERINGS times

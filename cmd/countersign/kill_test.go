@@ -25,7 +25,7 @@ import (
 	"github.com/countersign/countersign/trust"
 )
 
-var kills = flag.Int("kills", 50, "how often the process is killed")
+var kills = flag.Int("kills", 100, "how often the process is killed")
 
 const callers = 20
 

@@ -60,6 +60,7 @@ var arrows = map[string][]string{
 // import anything below the layer named.
 var testOnly = map[string]int{
 	"internal/testissuer":    1,
+	"internal/faultinject":   0,
 	"keys/keystest":          3,
 	"internal/testauthority": 4,
 	"server/servertest":      5,

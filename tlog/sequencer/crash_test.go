@@ -24,6 +24,7 @@ import (
 
 const (
 	victimEnv     = "COUNTERSIGN_TEST_LOG_VICTIM"
+	victimSteps   = "COUNTERSIGN_TEST_LOG_STEPS"
 	victimFrom    = "COUNTERSIGN_TEST_LOG_FROM"
 	victimKey     = "key.der"
 	victimBodies  = "bodies.json"
@@ -186,6 +187,9 @@ func openVictim(root string) (*sequencer.Sequencer, [][]byte, error) {
 	var bodies [][]byte
 	if err := json.Unmarshal(doc, &bodies); err != nil {
 		return nil, nil, err
+	}
+	if os.Getenv(victimSteps) != "" {
+		root = filepath.Join(root, "data")
 	}
 	db, err := store.OpenSQLite(context.Background(), filepath.Join(root, victimLeaves))
 	if err != nil {

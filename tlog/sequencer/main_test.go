@@ -14,7 +14,9 @@ import (
 func TestMain(m *testing.M) {
 	klog.LogToStderr(false)
 	klog.SetOutput(io.Discard)
-	if dir := os.Getenv(victimEnv); dir != "" {
+	if dir := os.Getenv(victimEnv); dir != "" && os.Getenv(victimSteps) != "" {
+		os.Exit(steps(dir))
+	} else if dir != "" {
 		os.Exit(victim(dir))
 	}
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("k8s.io/klog/v2.(*flushDaemon).run.func1"))
