@@ -5,13 +5,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -171,9 +164,7 @@ func (e *exhaustion) metric(name string) (value float64) {
 	e.t.Helper()
 	request, err := http.NewRequest(http.MethodGet, e.url+"/metrics", nil)
 	check(e.t, err)
-	token, err := os.ReadFile(filepath.Join(e.dir, "admin.token"))
-	check(e.t, err)
-	request.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	request.Header.Set("Authorization", "Bearer "+e.token())
 	answer, err := http.DefaultClient.Do(request)
 	check(e.t, err)
 	defer answer.Body.Close()
@@ -374,32 +365,6 @@ func TestExhaustedByClients(t *testing.T) {
 func logRequest(t testing.TB) []byte {
 	t.Helper()
 	return newLogKey(t).request(t)
-}
-
-// logKey signs what benchmarks and fault tests log.
-type logKey struct {
-	key *ecdsa.PrivateKey
-	der []byte
-}
-
-func newLogKey(t testing.TB) logKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
-	check(t, err)
-	return logKey{key, der}
-}
-
-// request is a hashedrekord over a random digest.
-func (k logKey) request(t testing.TB) []byte {
-	t.Helper()
-	digest := sha256.Sum256([]byte(rand.Text()))
-	signature, err := k.key.Sign(rand.Reader, digest[:], crypto.SHA256)
-	check(t, err)
-	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Appendf(nil, `{"hashedRekordRequestV002":{"digest":%q,"signature":{"content":%q,"verifier":{"publicKey":{"rawBytes":%q},"keyDetails":"PKIX_ECDSA_P256_SHA_256"}}}}`,
-		b64(digest[:]), b64(signature), b64(k.der))
 }
 
 // asNobody has the service run without the rights of root, which no permission

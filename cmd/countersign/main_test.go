@@ -102,14 +102,21 @@ func (p *process) start() {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	var err error
+	p.admin, err = api.NewClient(p.url, p.token())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// token is the first administrator's.
+func (p *process) token() string {
+	p.t.Helper()
 	token, err := os.ReadFile(filepath.Join(p.dir, "admin.token"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.admin, err = api.NewClient(p.url, strings.TrimSpace(string(token)))
-	if err != nil {
-		p.t.Fatal(err)
-	}
+	return strings.TrimSpace(string(token))
 }
 
 // kill ends the process as a power failure would end it.
