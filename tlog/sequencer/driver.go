@@ -177,10 +177,12 @@ func (d *driver) grow(entries []*tessera.Entry) error {
 		entry.MarshalBundleData(e.size)
 		e.add(entry.Data(), entry.LeafHash())
 	}
+	files := make(map[string][]byte)
 	for _, f := range e.files() {
-		if err := replaceFile(filepath.Join(d.dir, filepath.FromSlash(f.tile.Path())), f.content); err != nil {
-			return err
-		}
+		files[filepath.Join(d.dir, filepath.FromSlash(f.tile.Path()))] = f.content
+	}
+	if err := replaceFiles(files); err != nil {
+		return err
 	}
 	return d.setState(treeState{Size: e.size, Root: e.root()})
 }

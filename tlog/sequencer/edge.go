@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"slices"
 
 	"github.com/transparency-dev/merkle/rfc6962"
 
@@ -88,8 +87,7 @@ func (e *edge) push(level int, hash []byte) []byte {
 	return perfect(whole)
 }
 
-// files are what must be written before the tree may be said to have grown:
-// entries first, then tiles.
+// files are what must be written before the tree may be said to have grown.
 func (e *edge) files() []file {
 	out := e.full
 	if len(e.bundle) > 0 {
@@ -101,15 +99,6 @@ func (e *edge) files() []file {
 			out = append(out, file{t, hashes})
 		}
 	}
-	slices.SortStableFunc(out, func(a, b file) int {
-		if a.tile.Entries == b.tile.Entries {
-			return 0
-		}
-		if a.tile.Entries {
-			return -1
-		}
-		return 1
-	})
 	return out
 }
 

@@ -24,6 +24,10 @@ const (
 	lookLater = time.Second
 )
 
+// recordTogether is how many leaves at least are written to the index in one
+// step, unless there are fewer.
+const recordTogether = 4096
+
 // follow is the one goroutine that reads the checkpoint file. The guard wakes
 // it when a checkpoint is signed, and it wakes all appends that the new
 // checkpoint covers at once.
@@ -125,19 +129,26 @@ func (s *Sequencer) take(ctx context.Context, v *view, raw []byte) (*view, error
 // normal path and recovery at Open are this one function. Each hash is
 // computed from the stored entry and compared with the tile.
 func (s *Sequencer) index(ctx context.Context, t *tree, first uint64, each func([][]byte)) error {
-	for first < t.size {
-		hashes, err := leafHashes(t.read, first, t.size, t.size)
+	var waiting [][]byte
+	for at := first; at < t.size; {
+		hashes, err := leafHashes(t.read, at, t.size, t.size)
 		if err != nil {
 			return err
 		}
-		if err := matchTile(t, first, hashes); err != nil {
+		if err := matchTile(t, at, hashes); err != nil {
 			return err
 		}
-		if err := s.cfg.Leaves.Record(ctx, first, hashes); err != nil {
+		waiting = append(waiting, hashes...)
+		at += uint64(len(hashes))
+		// Each record is a flush of the disk.
+		if at < t.size && len(waiting) < recordTogether {
+			continue
+		}
+		if err := s.cfg.Leaves.Record(ctx, first, waiting); err != nil {
 			return fmt.Errorf("writing the leaf index: %w", err)
 		}
-		each(hashes)
-		first += uint64(len(hashes))
+		each(waiting)
+		first, waiting = at, nil
 	}
 	return nil
 }
