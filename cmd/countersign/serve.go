@@ -98,7 +98,7 @@ func serveHTTP(ctx context.Context, d *daemon.Daemon, listener net.Listener, con
 // the database and the registries must not be left without descriptors.
 func connections(descriptors uint64) int {
 	reserved := min(descriptors/2, limits.ReservedDescriptors)
-	return int(min(descriptors-reserved, limits.Connections)) //nolint:gosec // at most limits.Connections
+	return int(min(descriptors-reserved, limits.Connections))
 }
 
 // newHTTPServer bounds what a slow or silent client can hold. There is no

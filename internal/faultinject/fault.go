@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// ErrForbidden: this machine does not let a process trace its child.
+// ErrForbidden says that this machine does not let a process trace its child.
 var ErrForbidden = errors.New("tracing is not permitted here")
 
 // Mode is what happens at a step.

@@ -39,7 +39,7 @@ func Run(cmd *exec.Cmd, dir string, fault Fault, timeout time.Duration) (Report,
 	if err != nil {
 		return Report{}, err
 	}
-	defer reader.Close()
+	defer reader.Close() //nolint:errcheck // read to its end below
 	cmd.Stdout = writer
 	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
 	err = cmd.Start()
@@ -160,7 +160,7 @@ func request(request, thread int, argument uintptr, data unsafe.Pointer) error {
 
 func (t *tracer) call(thread int) error {
 	var s stop
-	if err := request(getSyscallInfo, thread, unsafe.Sizeof(s), unsafe.Pointer(&s)); err != nil {
+	if err := request(getSyscallInfo, thread, unsafe.Sizeof(s), unsafe.Pointer(&s)); err != nil { //nolint:gosec // the kernel fills it
 		return err
 	}
 	switch s.op {

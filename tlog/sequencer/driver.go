@@ -72,7 +72,7 @@ func (d *driver) Appender(ctx context.Context, opts *tessera.AppendOptions) (*te
 	if err := d.initialise(ctx); err != nil {
 		return nil, nil, err
 	}
-	q := newQueue(int(opts.BatchMaxSize()), opts.BatchMaxAge(), d.append) //nolint:gosec // limits.BatchMaxSize
+	q := newQueue(int(opts.BatchMaxSize()), opts.BatchMaxAge(), d.append)
 	d.running.Go(func() { q.run(ctx) })
 	d.running.Go(func() { d.publishing(ctx, opts.CheckpointInterval()) })
 	d.running.Go(func() { d.collecting(ctx, opts.GarbageCollectionInterval()) })
@@ -97,7 +97,7 @@ func (d *driver) initialise(ctx context.Context) error {
 
 func (d *driver) checkVersion() error {
 	path := filepath.Join(d.dir, stateDir, versionFile)
-	raw, err := os.ReadFile(path) //nolint:gosec // the log's own
+	raw, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return replaceFile(path, []byte(stateVersion))

@@ -95,7 +95,7 @@ func (e *edge) files() []file {
 	}
 	for level, hashes := range e.tiles {
 		if e.dirty[level] {
-			t := tlog.Tile{Level: uint64(level), Index: e.size >> (8 * (level + 1)), Width: len(hashes) / sha256.Size} //nolint:gosec // below 8
+			t := tlog.Tile{Level: uint64(level), Index: e.size >> (8 * (level + 1)), Width: len(hashes) / sha256.Size}
 			out = append(out, file{t, hashes})
 		}
 	}

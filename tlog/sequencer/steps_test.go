@@ -168,9 +168,11 @@ func (s *stepping) enumerate(t *testing.T) {
 		t.Fatalf("%d and %d steps were seen: the tracer sees nothing", first, second)
 	}
 	modes := []faultinject.Fault{
-		{Mode: faultinject.Error, Errno: syscall.EIO}, {Mode: faultinject.Error, Errno: syscall.ENOSPC},
+		{Mode: faultinject.Error, Errno: syscall.EIO},
+		{Mode: faultinject.Error, Errno: syscall.ENOSPC},
 		{Mode: faultinject.Persisted, Errno: syscall.EIO},
-		{Mode: faultinject.Kill}, {Mode: faultinject.KillAfter},
+		{Mode: faultinject.Kill},
+		{Mode: faultinject.KillAfter},
 	}
 	var once, twice, recovery []plan
 	for _, f := range modes {
