@@ -85,7 +85,7 @@ func (a *app) rootCommand() *cobra.Command {
 	flags.StringVar(&a.tls.authorities, "cacert", "", "PEM file of certificate authorities to believe for the service instead of the system's (COUNTERSIGN_CACERT)")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return checkFormat(a.format) }
 	root.AddCommand(
-		a.serveCommand(), a.demoCommand(), a.loginCommand(),
+		a.serveCommand(), a.witnessCommand(), a.demoCommand(), a.loginCommand(),
 		a.signCommand(), a.attestCommand(), a.provenanceCommand(), a.verifyCommand(), a.operationCommand(),
 		a.keysCommand(), a.registriesCommand(), a.policiesCommand(), a.grantsCommand(), a.issuersCommand(), a.trustRootsCommand(), a.tokensCommand(),
 		a.attestationsCommand(), a.artifactsCommand(), a.decisionsCommand(), a.auditCommand(),

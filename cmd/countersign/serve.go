@@ -72,25 +72,7 @@ func serveHTTP(ctx context.Context, d *daemon.Daemon, listener net.Listener, con
 		// for each request, so a resumed session needs no second look here.
 		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert}
 	}
-	failed := make(chan error, 1)
-	go func() {
-		if config.tlsCert != "" {
-			failed <- server.ServeTLS(listener, config.tlsCert, config.tlsKey)
-			return
-		}
-		failed <- server.Serve(listener)
-	}()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serving: %w", err)
-	case <-ctx.Done():
-	}
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
-	defer cancel()
-	if err := server.Shutdown(closing); err != nil {
-		return fmt.Errorf("stopping: %w", err)
-	}
-	return nil
+	return serveUntil(ctx, server, listener, config.tlsCert, config.tlsKey)
 }
 
 // connections is how many clients are let in at the same time by a process that

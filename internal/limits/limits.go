@@ -397,3 +397,23 @@ const (
 	Connections         = 16384
 	ReservedDescriptors = 512
 )
+
+// Witnesses of logs.
+const (
+	// WitnessedLogs bounds the logs of one witness, WitnessOrigin the origin of
+	// one, in bytes.
+	WitnessedLogs = 256
+	WitnessOrigin = 255
+	// WitnessPolicy bounds a file that says who witnesses our log, in bytes;
+	// Witnesses and WitnessGroups what it names. A signed note has at most 100
+	// signatures.
+	WitnessPolicy = 64 << 10
+	Witnesses     = 32
+	WitnessGroups = 32
+	// WitnessAnswer bounds what a witness answers, in bytes.
+	WitnessAnswer = 16 << 10
+	// WitnessTimeout is how long a checkpoint waits for its quorum unless it is
+	// configured, WitnessTimeoutMax the most that may be.
+	WitnessTimeout    = 5 * time.Second
+	WitnessTimeoutMax = 30 * time.Second
+)

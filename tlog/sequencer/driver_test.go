@@ -116,7 +116,7 @@ func appendMany(t *testing.T, s *Sequencer, from, to int) {
 	t.Helper()
 	var calls []*call
 	for n := from; n < to; n++ {
-		c, err := s.join(number(n), tlog.Body{})
+		c, err := s.join(t.Context(), number(n), tlog.Body{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestDoubt(t *testing.T) {
 			}
 		}
 		s.suspect()
-		c, err := s.join(body, tlog.Body{})
+		c, err := s.join(t.Context(), body, tlog.Body{})
 		if err != nil {
 			t.Fatal(err)
 		}
