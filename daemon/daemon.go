@@ -69,6 +69,9 @@ type Config struct {
 	// credentials, AnonymousLogWrites the log to writers without.
 	AnonymousVerify    bool
 	AnonymousLogWrites bool
+	// Witnesses cosign the log's checkpoints before they are published; nil asks
+	// nobody.
+	Witnesses *sequencer.Witnesses
 	// KeyRefs are the references by which callers may adopt keys that lie
 	// elsewhere; the zero value allows none.
 	KeyRefs keys.Refs

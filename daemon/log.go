@@ -64,6 +64,7 @@ func (d *Daemon) shardConfig(ctx context.Context, shard int) (sequencer.Config, 
 		// Promises of legacy signatures carry whole seconds: one of the log's
 		// first second must not lie before its start.
 		Start:              key.CreatedAt.Truncate(time.Second),
+		Witnesses:          d.cfg.Witnesses,
 		CheckpointInterval: d.cfg.CheckpointInterval, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
 	}, nil
 }
@@ -154,6 +155,9 @@ type logStep struct {
 // rotateLog goes on in a new shard. A rotation that did not come to its end is
 // finished instead of another being begun.
 func (r rotator) rotateLog(ctx context.Context) error {
+	if r.daemon.cfg.Witnesses != nil {
+		return server.ErrWitnessed
+	}
 	// Half of it is no good to anybody: it does not end with its caller.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limits.RequestTimeout)
 	defer cancel()

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/google/uuid"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/countersign/countersign/archive"
 	"github.com/countersign/countersign/audit"
@@ -155,7 +154,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
-		Collectors: []prometheus.Collector{d.tuf, d.search, d.anchors, s.unrecorded()}, Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup,
+		Collectors: d.collectors(s), Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup,
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})
@@ -164,13 +163,15 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 
 // ready asks each part that can stop working while the process lives.
 func (d *Daemon) ready(ctx context.Context) map[string]error {
-	return map[string]error{
+	parts := map[string]error{
 		"database": errors.Join(d.local.Ping(ctx), d.main.Ping(ctx)),
 		"log":      d.log.Ready(ctx),
 		"shards":   frozenFaults(d.log),
 		"search":   d.searchFault(),
 		"journal":  d.anchorFaults(ctx),
 	}
+	d.readyWitnesses(parts)
+	return parts
 }
 
 // policies shows the catalog to the verifier in its own words.

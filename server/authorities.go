@@ -23,6 +23,8 @@ var (
 	// ErrUnpublished: the next key of the log is made but not yet used, because
 	// people must sign the TUF targets that tell of it.
 	ErrUnpublished = errors.New("the new key is not published yet")
+	// ErrWitnessed: a log that witnesses know cannot go on in a new shard.
+	ErrWitnessed = errors.New("the log is witnessed and keeps its key")
 )
 
 // Authorities replaces the keys of the service's own authorities.

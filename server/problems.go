@@ -326,6 +326,10 @@ func stateProblems() []row {
 			[]error{ErrUnpublished},
 		},
 		{
+			"log_witnessed", http.StatusConflict, "Log is witnessed", "Witnesses know the log by its origin and refuse an empty tree in its name, so a witnessed log keeps its key.", 0,
+			[]error{ErrWitnessed},
+		},
+		{
 			"already_exists", http.StatusConflict, "Exists already", "There is an object of that name already.", 0,
 			[]error{store.ErrExists, keys.ErrExists, token.ErrExists},
 		},
@@ -354,6 +358,10 @@ func serviceProblems() []row {
 		{
 			"issuer_unavailable", http.StatusServiceUnavailable, "Issuer unavailable", "The issuer's keys cannot be had just now, so the token cannot be judged; try again.", later,
 			[]error{oidc.ErrIssuerUnavailable},
+		},
+		{
+			"log_unwitnessed", http.StatusServiceUnavailable, "Log without its witnesses", "The transparency log takes no entries because its witnesses do not cosign its checkpoints; try again. Who runs the service finds in /metrics and its log which of them.", later,
+			[]error{sequencer.ErrUnwitnessed},
 		},
 		{
 			"log_unavailable", http.StatusServiceUnavailable, "Log unavailable", "The transparency log takes no entries just now; try again.", later,
@@ -403,9 +411,9 @@ func internalProblem() row {
 		[]error{
 			errInternal, errPanic, ErrDegraded, signer.ErrInternal, keys.ErrMaster, catalog.ErrStored, archive.ErrItem, audit.ErrRecord, audit.ErrChain,
 			tuf.ErrDamaged, tuf.ErrNotHeld, tuf.ErrRole, tuf.ErrKey, tuf.ErrThreshold, tuf.ErrDocument, tuf.ErrSignature, tuf.ErrDraft, tuf.ErrEmpty,
-			trust.ErrRoot, identity.ErrHolder, authority.ErrCertificate, authority.ErrRetired, sequencer.ErrConfig, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt, search.ErrIndex,
+			trust.ErrRoot, identity.ErrHolder, authority.ErrCertificate, authority.ErrRetired, sequencer.ErrConfig, sequencer.ErrWitnessPolicy, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt, search.ErrIndex,
 			attest.ErrStatement, attest.ErrAnnotations, attest.ErrBundle, attest.ErrEnvelope, attest.ErrSimpleSigning,
-			tlog.ErrBody, tlog.ErrProof, tlog.ErrCheckpoint, tlog.ErrSET, tlog.ErrKeyType, tlog.ErrSignature, tlog.ErrLogKey, tlog.ErrOrigin, tlog.ErrEntry,
+			tlog.ErrBody, tlog.ErrProof, tlog.ErrCheckpoint, tlog.ErrSET, tlog.ErrKeyType, tlog.ErrSignature, tlog.ErrLogKey, tlog.ErrOrigin, tlog.ErrEntry, tlog.ErrVerifierKey, tlog.ErrWitnessRequest,
 		},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,8 +18,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/countersign/countersign/daemon"
+	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/keys"
+	"github.com/countersign/countersign/tlog/sequencer"
 )
 
 // setting is one knob of `serve`: the key in the configuration file, from
@@ -45,6 +48,9 @@ func settings() []setting {
 		{"auth.anonymous-verify", false, "let callers without credentials verify and ask for admission"},
 		{"log.checkpoint-interval", limits.CheckpointInterval, "how often a grown log publishes a checkpoint (100ms to 500ms)"},
 		{"log.anonymous-writes", false, "let clients without credentials write entries to the log, as stock Rekor clients do"},
+		{"log.witness-policy", "", "tlog-policy file: the witnesses that must cosign a checkpoint before it is published; empty asks none"},
+		{"log.witness-fail-open", false, "publish a checkpoint that its witnesses did not cosign in time"},
+		{"log.witness-timeout", limits.WitnessTimeout, "how long a checkpoint waits for its witnesses (100ms to 30s)"},
 		{"keys.refs", "", "references by which API callers may adopt keys of other back ends, separated by commas; * stands for one name, as in hashivault://*"},
 		{"authorities.ca-root", "", "reference of the certificate authority's root key when it is made; empty is the data folder"},
 		{"authorities.ca", "", "the same for the issuing key"},
@@ -225,7 +231,36 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 		AnonymousLogWrites: k.Bool("log.anonymous-writes"),
 		Version:            version,
 	}
+	if c.daemon.Witnesses, err = witnessConfig(k); err != nil {
+		return c, err
+	}
 	return c, keyConfig(k, &c.daemon)
+}
+
+// witnessConfig reads who cosigns the log's checkpoints; nil when nobody does.
+func witnessConfig(k *koanf.Koanf) (*sequencer.Witnesses, error) {
+	path := k.String("log.witness-policy")
+	if path == "" {
+		if k.Bool("log.witness-fail-open") {
+			return nil, fmt.Errorf("%w: log.witness-fail-open is nothing without log.witness-policy", errConfig)
+		}
+		return nil, nil
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: log.witness-policy: %w", errConfig, err)
+	}
+	policy, err := sequencer.ParseWitnessPolicy(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%w: log.witness-policy: %s: %w", errConfig, path, err)
+	}
+	witnesses, err := sequencer.NewWitnesses(sequencer.WitnessConfig{
+		Policy: policy, FailOpen: k.Bool("log.witness-fail-open"), Timeout: k.Duration("log.witness-timeout"), Clock: clock.System{},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%w: log.witness-timeout: %w", errConfig, err)
+	}
+	return witnesses, nil
 }
 
 // keyConfig reads where keys lie.

@@ -28,6 +28,8 @@ type call struct {
 	leaf  leafKey
 	since time.Time
 
+	// held is closed when the entry is in the tree and a checkpoint is waited for.
+	held chan struct{}
 	// done is closed when entry or err is set.
 	done  chan struct{}
 	entry *rekorpb.TransparencyLogEntry
@@ -42,8 +44,9 @@ type call struct {
 // logged; appending the same body again is always safe and gives the same
 // index. Other errors: tlog.ErrBody for a body that is no canonical
 // hashedrekord, ErrTooLarge, ErrPushback when too many wait (nothing was done),
-// ErrStorage and ErrBehind while the disk does not take it, ErrClosed,
-// ErrStopped, ErrFrozen.
+// ErrStorage and ErrBehind while the disk does not take it, ErrUnwitnessed while
+// the log's witnesses do not cosign (with both the entry may be in the tree, and
+// appending it again is safe), ErrClosed, ErrStopped, ErrFrozen.
 func (s *Sequencer) Append(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEntry, error) {
 	kind, err := parse(body)
 	if err != nil {
@@ -67,19 +70,24 @@ func parse(body []byte) (tlog.Body, error) {
 // publish.
 const patience = time.Second
 
-// wait is the outcome of a call, or the caller's own end.
+// wait is the outcome of a call, or the caller's own end. While the disk does not
+// take a checkpoint, or witnesses do not cosign, nobody is kept waiting, but the
+// call goes on: forgetting it before its leaf is in the index would let a retry
+// log it twice.
 func (s *Sequencer) wait(ctx context.Context, c *call) (*rekorpb.TransparencyLogEntry, error) {
 	look := time.NewTicker(patience)
 	defer look.Stop()
-	for {
+	held, failed := c.held, (<-chan struct{})(nil)
+	for !c.ended() {
 		select {
 		case <-c.done:
-			if c.err != nil {
-				return nil, c.err
+		case <-held:
+			held, failed = nil, s.witness.failed()
+		case <-failed:
+			if err := s.witness.why(); err != nil {
+				return nil, err
 			}
-			return proto.Clone(c.entry).(*rekorpb.TransparencyLogEntry), nil
-		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the log: %w", ctx.Err())
+			failed = s.witness.failed()
 		case <-look.C:
 			s.mu.Lock()
 			err := s.trouble()
@@ -87,8 +95,14 @@ func (s *Sequencer) wait(ctx context.Context, c *call) (*rekorpb.TransparencyLog
 			if err != nil {
 				return nil, err
 			}
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the log: %w", ctx.Err())
 		}
 	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	return proto.Clone(c.entry).(*rekorpb.TransparencyLogEntry), nil
 }
 
 // trouble is why entries are not published just now, or nil. The caller holds
@@ -97,10 +111,24 @@ func (s *Sequencer) trouble() error {
 	if s.driver == nil {
 		return nil
 	}
+	// The driver fails for this reason, too, and does not know it.
+	if err := s.witness.why(); err != nil {
+		return err
+	}
 	if err := errors.Join(s.driver.trouble(), s.behind); err != nil {
 		return fmt.Errorf("%w: %w", ErrBehind, err)
 	}
 	return nil
+}
+
+// ended reports whether entry or err is set.
+func (c *call) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // join returns the running call of this body, or starts it. The work is not
@@ -120,7 +148,7 @@ func (s *Sequencer) join(ctx context.Context, body []byte, kind tlog.Body) (*cal
 	if len(s.inflight) >= limits.LogPushback {
 		return nil, ErrPushback
 	}
-	c := &call{body: bytes.Clone(body), kind: kind, leaf: leaf, since: s.cfg.Clock.Now(), done: make(chan struct{})}
+	c := &call{body: bytes.Clone(body), kind: kind, leaf: leaf, since: s.cfg.Clock.Now(), held: make(chan struct{}), done: make(chan struct{})}
 	s.inflight[leaf] = c
 	s.calls.Add(1)
 	go s.run(c)
@@ -167,11 +195,17 @@ func (s *Sequencer) sequence(c *call) (*rekorpb.TransparencyLogEntry, error) {
 	}
 	added := !found
 	if added {
+		if err := s.witness.why(); err != nil {
+			return nil, err
+		}
 		if index, err = s.add(c); err != nil {
 			return nil, err
 		}
 	}
-	v, err := s.await(index)
+	if index >= s.current().cp.Size {
+		close(c.held)
+	}
+	v, err := s.await(index, false)
 	if err != nil {
 		return nil, err
 	}
@@ -258,9 +292,14 @@ func (s *Sequencer) locate(leaf leafKey, at uint64) (index uint64, found bool, e
 	return 0, false, nil
 }
 
-// await returns the first view at hand that covers index.
-func (s *Sequencer) await(index uint64) (*view, error) {
+// await returns the first view at hand that covers index. impatient does not
+// wait for witnesses that do not cosign.
+func (s *Sequencer) await(index uint64, impatient bool) (*view, error) {
 	for {
+		var hurried <-chan struct{}
+		if impatient {
+			hurried = s.witness.failed()
+		}
 		s.mu.Lock()
 		v, changed, fault := s.view, s.changed, s.fault
 		s.mu.Unlock()
@@ -272,6 +311,10 @@ func (s *Sequencer) await(index uint64) (*view, error) {
 		}
 		select {
 		case <-changed:
+		case <-hurried:
+			if err := s.witness.why(); err != nil {
+				return nil, err
+			}
 		case <-s.ctx.Done():
 			return nil, ErrClosed
 		}

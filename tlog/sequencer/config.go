@@ -71,6 +71,8 @@ type Config struct {
 	// 500 ms; 0 means limits.CheckpointInterval. An append on an idle log does
 	// not wait for it.
 	CheckpointInterval time.Duration
+	// Witnesses cosign each checkpoint before it is published; nil asks nobody.
+	Witnesses *Witnesses
 	// Start is when the key came into use; Shards tells it.
 	Start time.Time
 	// Clock tells how long appends have waited, for Ready, and when entries were

@@ -37,6 +37,21 @@
 // made and checked from the tiles on disk before each signature, so a tree that
 // was changed underneath stops the log instead of forking it.
 //
+// # Witnesses
+//
+// With [Config].Witnesses a checkpoint is published when enough witnesses have
+// cosigned it (C2SP tlog-witness, tlog-policy): what readers and bundles get
+// carries their lines. Without enough of them nothing is published, everybody
+// who appends is sent away with ErrUnwitnessed, and the log is back by itself
+// when they are. At its start it asks each what it knows. One that has cosigned
+// more than this copy holds, or another tree, is ErrRollback, at the start and
+// later: a restored older copy that agrees with its own index is found by nobody
+// else. A witness may be ahead of the published checkpoint by one that a crash
+// kept from being published; its entries are in the tree.
+//
+// Witnesses know a log by its origin, so a witnessed log cannot go on in a new
+// shard.
+//
 // # Shards
 //
 // A [Log] goes on under a new key in a new shard: a directory, a key and a leaf

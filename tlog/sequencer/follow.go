@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -88,7 +89,13 @@ func (s *Sequencer) advance(ctx context.Context) (waiting bool, err error) {
 	if isFatal(refusal) {
 		return false, refusal
 	}
+	if err := s.witness.contradiction(); err != nil {
+		return false, err
+	}
 	raw, err := os.ReadFile(filepath.Join(s.cfg.Dir, layout.CheckpointPath))
+	if errors.Is(err, fs.ErrNotExist) && s.witness != nil && s.current().raw == nil {
+		return true, nil // the first checkpoint waits for its witnesses
+	}
 	if err != nil {
 		return false, fmt.Errorf("reading checkpoint: %w", err)
 	}
@@ -100,6 +107,7 @@ func (s *Sequencer) advance(ctx context.Context) (waiting bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	s.witness.shown(raw)
 	s.publish(next)
 	return signed > next.cp.Size, nil
 }

@@ -247,7 +247,7 @@ func (s *Sequencer) covering(index uint64) (*view, error) {
 	if _, frozen := s.FrozenAt(); frozen {
 		return s.current(), nil
 	}
-	return s.await(index)
+	return s.await(index, true)
 }
 
 // noted remembers damage that a reader of a frozen shard met.

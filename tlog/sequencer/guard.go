@@ -19,6 +19,8 @@ type guard struct {
 	// signed receives, without blocking, after each signature: the checkpoint
 	// is about to appear on disk.
 	signed chan struct{}
+	// witness is nil without witnesses.
+	witness *witnessing
 
 	mu sync.Mutex
 	// last is the newest checkpoint that was published or signed.
@@ -49,6 +51,7 @@ func (g *guard) Sign(text []byte) ([]byte, error) {
 		return nil, fmt.Errorf("signing checkpoint: %w", err)
 	}
 	g.last, g.refusal = cp, nil
+	g.witness.begin()
 	g.notify()
 	return sig, nil
 }

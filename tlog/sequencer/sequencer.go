@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -38,6 +39,9 @@ type Sequencer struct {
 	disk     *disk
 	guard    *guard
 	lock     *flock.Flock
+	// witness is nil without witnesses; asking is who waits for them.
+	witness *witnessing
+	asking  sync.WaitGroup
 
 	// driver writes; appender, reader and shutdown are Tessera's around it.
 	driver   *driver
@@ -154,14 +158,25 @@ func (s *Sequencer) start(ctx context.Context) error {
 	if err == nil {
 		err = s.recover(ctx)
 	}
+	if err == nil {
+		err = s.consult(ctx)
+	}
 	if err != nil {
 		s.guard.setOpen(false)
 		s.cancel()
 		s.driver.running.Wait()
+		s.asking.Wait()
 		return err
 	}
+	s.guard.setOpen(true)
+	notify(s.driver.grown)
 	go s.follow(s.ctx) //nolint:contextcheck // it lives until Close, longer than ctx
-	if err := s.awaitPublished(ctx); err != nil {
+	err = s.awaitPublished(ctx)
+	if errors.Is(err, ErrUnwitnessed) {
+		s.cfg.Logger.WarnContext(ctx, "the log takes no entries until its witnesses cosign", slog.Any("cause", err))
+		return nil
+	}
+	if err != nil {
 		return errors.Join(err, s.end(ctx))
 	}
 	return nil
@@ -193,6 +208,11 @@ func (s *Sequencer) load(ctx context.Context) error {
 		return err
 	}
 	s.guard = newGuard(signer, s.disk, s.view.cp)
+	s.guard.witness = newWitnessing(s.cfg.Witnesses, s.guard.notify)
+	s.witness = s.guard.witness
+	if published {
+		s.witness.shown(raw)
+	}
 	indexed, err := s.cfg.Leaves.Size(ctx)
 	if err != nil {
 		return fmt.Errorf("asking the leaf index: %w", err)
@@ -217,8 +237,26 @@ func (s *Sequencer) loadPublished(raw []byte) error {
 }
 
 func (s *Sequencer) startDriver() error {
+	err := s.newAppender()
+	if err == nil || !s.witness.unmet() {
+		return err
+	}
+	// The driver insists on the first checkpoint of a new log when it makes the
+	// tree's state. The second time it finds the state, starts, and goes on
+	// trying.
+	if conflict := s.witness.contradiction(); conflict != nil {
+		return conflict
+	}
+	return s.newAppender()
+}
+
+func (s *Sequencer) newAppender() error {
+	client := s.witness.httpClient()
+	if client == nil {
+		client = http.DefaultClient
+	}
 	s.driver = &driver{
-		dir: s.cfg.Dir, disk: s.disk, verifier: s.verifier, client: http.DefaultClient, logger: s.cfg.Logger,
+		dir: s.cfg.Dir, disk: s.disk, verifier: s.verifier, client: client, logger: s.cfg.Logger,
 		grown: make(chan struct{}, 1), failing: make(map[string]error),
 	}
 	var err error
@@ -229,6 +267,9 @@ func (s *Sequencer) startDriver() error {
 		// may be written by a goroutine that has not ended yet.
 		WithCheckpointRepublishInterval(0).
 		WithBatching(limits.BatchMaxSize, limits.BatchMaxAge)
+	if w := s.witness; w != nil {
+		opts = opts.WithWitnesses(w.group(w.seen), &tessera.WitnessOptions{Timeout: w.cfg.Timeout, FailOpen: w.cfg.FailOpen})
+	}
 	s.appender, s.shutdown, s.reader, err = tessera.NewAppender(s.ctx, s.driver, opts)
 	if err != nil {
 		return fmt.Errorf("starting log storage: %w", err)
@@ -263,12 +304,7 @@ func (s *Sequencer) recover(ctx context.Context) error {
 	if err := s.sameLog(ctx, t, indexed); err != nil {
 		return err
 	}
-	if err := s.index(ctx, t, indexed, func([][]byte) {}); err != nil {
-		return err
-	}
-	s.guard.setOpen(true)
-	notify(s.driver.grown)
-	return nil
+	return s.index(ctx, t, indexed, func([][]byte) {})
 }
 
 // sameLog finds a leaf index that belongs to another log: its last leaf must
@@ -309,6 +345,10 @@ func (s *Sequencer) awaitPublished(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-s.witness.failed():
+			if err := s.witness.why(); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for the first checkpoint: %w", ctx.Err())
 		}
@@ -358,8 +398,8 @@ func (s *Sequencer) end(ctx context.Context) error {
 	}
 	err := s.drain(ctx)
 	// The driver's own shutdown waits for a checkpoint over all it appended;
-	// a stopped log publishes none.
-	if err == nil && s.running() {
+	// a stopped log publishes none, and one without its witnesses none in time.
+	if err == nil && s.running() && s.witness.why() == nil {
 		err = s.shutdown(ctx)
 	}
 	s.halt()
@@ -376,6 +416,7 @@ func (s *Sequencer) halt() {
 	s.cancel()
 	<-s.followed
 	s.driver.running.Wait()
+	s.asking.Wait()
 	s.halted = true
 }
 
@@ -385,7 +426,7 @@ func (s *Sequencer) running() bool {
 	return s.fault == nil
 }
 
-// drain waits for the calls under way.
+// drain waits for the calls under way, but not for witnesses that do not cosign.
 func (s *Sequencer) drain(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
@@ -394,6 +435,8 @@ func (s *Sequencer) drain(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
+		return nil
+	case <-s.witness.failed():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -3,6 +3,7 @@ package sequencer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -89,7 +90,11 @@ func (s *Sequencer) Checkpoint(ctx context.Context) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return bytes.Clone(s.current().raw), nil
+	raw := s.current().raw
+	if raw == nil {
+		return nil, errors.Join(ErrUnwitnessed, s.witness.why())
+	}
+	return bytes.Clone(raw), nil
 }
 
 // Size is the number of entries under the newest published checkpoint.
