@@ -417,3 +417,31 @@ const (
 	WitnessTimeout    = 5 * time.Second
 	WitnessTimeoutMax = 30 * time.Second
 )
+
+// The monitor of logs.
+const (
+	// MonitorTiles bounds the tiles of 8 KiB that are kept in memory, MonitorLogs
+	// the logs and MonitorSources the places of each.
+	MonitorTiles   = 1024
+	MonitorLogs    = 64
+	MonitorSources = 16
+	// MonitorAlarms bounds the alarms about entries of one pass over one log; the
+	// last one says how many more there are.
+	MonitorAlarms = 1000
+	// MonitorKnown bounds the alarms that are remembered as raised.
+	MonitorKnown = 100_000
+	// MonitorFile bounds what is read under one path: the largest entry bundle.
+	MonitorFile = 256 * (2 + 1<<16)
+	// MonitorRules bounds the rules of a watch file, MonitorWatch its bytes.
+	MonitorRules = 1000
+	MonitorWatch = 1 << 20
+	// MonitorState bounds the file of what was verified, in bytes.
+	MonitorState = 16 << 20
+	// MonitorFetch bounds one request, MonitorWebhook one delivery.
+	MonitorFetch   = 30 * time.Second
+	MonitorWebhook = 10 * time.Second
+	// MonitorInterval is the pause between two passes, MonitorIntervalMin the
+	// least.
+	MonitorInterval    = 15 * time.Second
+	MonitorIntervalMin = 100 * time.Millisecond
+)
