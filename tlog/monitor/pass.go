@@ -204,6 +204,8 @@ type growth struct {
 	entries, leaves *compact.Range
 	// differ is the first entry that is not in its tile.
 	differ *uint64
+	// harmed says that a tile above is not that of the entries.
+	harmed bool
 	alarms []Alarm
 	more   int
 }
@@ -267,12 +269,27 @@ func (p *pass) bundle(ctx context.Context, g *growth) error {
 		if !bytes.Equal(hash, stored) && g.differ == nil {
 			g.differ = &index
 		}
-		if err := errors.Join(g.entries.Append(hash, nil), g.leaves.Append(stored, nil)); err != nil {
+		var above error
+		visit := func(id compact.NodeID, hash []byte) {
+			if id.Level > 0 && id.Level%8 == 0 && above == nil {
+				above = p.above(ctx, g, id, hash)
+			}
+		}
+		if err := errors.Join(g.entries.Append(hash, visit), g.leaves.Append(stored, nil), above); err != nil {
 			return err
 		}
 		p.judge(g, index, entry)
 	}
 	return nil
+}
+
+// above compares the hash of a whole tile with the tile above it.
+func (p *pass) above(ctx context.Context, g *growth, id compact.NodeID, hash []byte) error {
+	stored, err := p.tiles.node(ctx, id)
+	if err == nil && !bytes.Equal(stored, hash) {
+		g.harmed = true
+	}
+	return err
 }
 
 func (p *pass) judge(g *growth, index uint64, entry []byte) {
@@ -311,7 +328,7 @@ func (p *pass) settle(g *growth, consistent bool) error {
 	switch {
 	case whole && g.differ != nil:
 		p.contradict(p.log.Source, TileChanged, fmt.Sprintf("entry %d is not in its tile", *g.differ), notes...)
-	case whole && !consistent:
+	case whole && (g.harmed || !consistent):
 		p.contradict(p.log.Source, TileChanged, "the tiles do not prove what the entries do", notes...)
 	case whole:
 		p.after.Edge = g.entries.Hashes()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
@@ -144,10 +145,11 @@ func (t *tiles) consistent(ctx context.Context, old tlog.Checkpoint, root []byte
 	return proof.VerifyConsistency(rfc6962.DefaultHasher, old.Size, t.size, hashes, old.Root, root) == nil, nil
 }
 
-// grown is the verified tree that entries are put on.
+// grown is the verified tree that entries are put on. A range changes the slice
+// that it is given.
 func grown(size uint64, hashes [][]byte) (*compact.Range, error) {
 	factory := &compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
-	return factory.NewRange(0, size, hashes)
+	return factory.NewRange(0, size, slices.Clone(hashes))
 }
 
 // rangeOf is the right edge of the tiles' tree: what the next entries are put on.
