@@ -207,7 +207,7 @@ func (s *Sequencer) consult(ctx context.Context) error {
 	s.witness.mu.Lock()
 	s.witness.fail(missing)
 	s.witness.mu.Unlock()
-	s.asking.Go(func() { s.askUntilMet(s.ctx) }) //nolint:contextcheck // it lives until Close, longer than ctx
+	s.asking.Go(func() { s.askUntilMet(s.ctx) })
 	return nil
 }
 
