@@ -12,7 +12,7 @@ func TrustChange(action string) bool { return !slices.Contains(everyday(), actio
 // everyday are the actions that change no trust.
 func everyday() []string {
 	return []string{
-		"signature.create", "attestation.create", "provenance.create", "certificate.issue",
+		"signature.create", "attestation.create", "provenance.create", "summary.create", "certificate.issue",
 		"artifact.ingest", "registry.check", "request.denied",
 	}
 }

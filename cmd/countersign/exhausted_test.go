@@ -361,12 +361,6 @@ func TestExhaustedByClients(t *testing.T) {
 	}
 }
 
-// logRequest is a Rekor v2 request for a new entry.
-func logRequest(t testing.TB) []byte {
-	t.Helper()
-	return newLogKey(t).request(t)
-}
-
 // asNobody has the service run without the rights of root, which no permission
 // binds, from a copy of the binary that everybody may read.
 func (p *process) asNobody() *process {

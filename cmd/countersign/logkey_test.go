@@ -1,5 +1,3 @@
-//go:build faults || interop
-
 package main
 
 import (

@@ -3,13 +3,6 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -173,14 +166,5 @@ func TestWitnessUsage(t *testing.T) {
 // logRequest is a Rekor v2 request for an entry that is not there yet.
 func logRequest(t testing.TB) []byte {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	check(t, err)
-	digest := sha256.Sum256([]byte("something"))
-	sig, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
-	check(t, err)
-	public, err := x509.MarshalPKIXPublicKey(key.Public())
-	check(t, err)
-	b64 := base64.StdEncoding.EncodeToString
-	return fmt.Appendf(nil, `{"hashedRekordRequestV002":{"digest":%q,"signature":{"content":%q,"verifier":{"publicKey":{"rawBytes":%q},"keyDetails":"PKIX_ECDSA_P256_SHA_256"}}}}`,
-		b64(digest[:]), b64(sig), b64(public))
+	return newLogKey(t).request(t)
 }
