@@ -50,10 +50,12 @@ type driver struct {
 	// context.
 	running sync.WaitGroup
 
-	// tree is held while the tree grows or its state is made sure of, and
-	// guards unsure: whether the state on disk is durable is not known.
+	// tree is held while the tree grows or its state is made sure of. It guards
+	// unsure: whether the state on disk is durable is not known; and swept:
+	// nothing lies beyond the tree.
 	tree   sync.Mutex
 	unsure bool
+	swept  bool
 
 	// mu guards failing: why the last write of that kind failed.
 	mu      sync.Mutex
@@ -172,6 +174,12 @@ func (d *driver) grow(entries []*tessera.Entry) error {
 	if !bytes.Equal(e.root(), state.Root) {
 		return fmt.Errorf("%w: the tiles do not have the root of the tree state", ErrCorrupt)
 	}
+	if !d.swept {
+		if err := d.sweep(state.Size); err != nil {
+			return err
+		}
+	}
+	d.swept = false
 	for _, entry := range entries {
 		// What marks the entry with its index; the bytes are the layout's.
 		entry.MarshalBundleData(e.size)
@@ -184,7 +192,9 @@ func (d *driver) grow(entries []*tessera.Entry) error {
 	if err := replaceFiles(files); err != nil {
 		return err
 	}
-	return d.setState(treeState{Size: e.size, Root: e.root()})
+	err = d.setState(treeState{Size: e.size, Root: e.root()})
+	d.swept = err == nil
+	return err
 }
 
 // publishing publishes a checkpoint as soon as the tree has grown, but not more
