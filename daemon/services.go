@@ -53,7 +53,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func (d *Daemon) openServices(ctx context.Context) error {
 	s := &services{publicURL: d.cfg.PublicURL}
 	for _, step := range []func(context.Context, *services) error{
-		d.openKeys, d.openAuthorities, d.openSummaries, d.openAnchors, d.openRecords, d.tellJournalKey, d.openVerifier,
+		d.openKeys, d.openAuthorities, d.openAnchors, d.openRecords, d.tellJournalKey, d.openSummaries, d.openVerifier,
 		d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openSearch, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -251,4 +252,24 @@ func field(t *testing.T, document []byte, names ...string) string {
 		t.Fatalf("no text %v in %s", names, document)
 	}
 	return text
+}
+
+// settled waits until every trust change so far has its entry in the log, and
+// returns the log's size: until there is another, only what the test logs makes
+// it grow.
+func (h *house) settled() (size int) {
+	h.t.Helper()
+	const looks = 5 // a change may not have begun to wait
+	for same := 0; same < looks; same++ {
+		metrics := string(h.ask(http.MethodGet, "/metrics", h.secret, "").body)
+		var now int
+		_, err := fmt.Sscanf(string(h.ask(http.MethodGet, "/api/v2/checkpoint", "", "").body), "127.0.0.1\n%d\n", &now)
+		h.must(err)
+		if now != size || !strings.Contains(metrics, "\ncountersign_journal_waiting_anchors 0\n") {
+			same = -1
+		}
+		size = now
+		time.Sleep(40 * time.Millisecond)
+	}
+	return size
 }

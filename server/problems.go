@@ -411,7 +411,7 @@ func internalProblem() row {
 		[]error{
 			errInternal, errPanic, ErrDegraded, signer.ErrInternal, keys.ErrMaster, catalog.ErrStored, archive.ErrItem, audit.ErrRecord, audit.ErrChain,
 			tuf.ErrDamaged, tuf.ErrNotHeld, tuf.ErrRole, tuf.ErrKey, tuf.ErrThreshold, tuf.ErrDocument, tuf.ErrSignature, tuf.ErrDraft, tuf.ErrEmpty,
-			trust.ErrRoot, identity.ErrHolder, authority.ErrCertificate, authority.ErrRetired, sequencer.ErrConfig, sequencer.ErrWitnessPolicy, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt, search.ErrIndex,
+			trust.ErrRoot, identity.ErrHolder, authority.ErrCertificate, authority.ErrRetired, sequencer.ErrConfig, sequencer.ErrWitnessPolicy, sequencer.ErrLocked, sequencer.ErrRollback, sequencer.ErrCorrupt, search.ErrIndex, store.ErrSchema, store.ErrNoSnapshot,
 			attest.ErrStatement, attest.ErrAnnotations, attest.ErrBundle, attest.ErrEnvelope, attest.ErrSimpleSigning,
 			tlog.ErrBody, tlog.ErrProof, tlog.ErrCheckpoint, tlog.ErrSET, tlog.ErrKeyType, tlog.ErrSignature, tlog.ErrLogKey, tlog.ErrOrigin, tlog.ErrEntry, tlog.ErrVerifierKey, tlog.ErrWitnessRequest,
 		},

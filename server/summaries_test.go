@@ -171,7 +171,7 @@ func TestSummaryKeyForgesNothing(t *testing.T) {
 	image := h.signedImage(builder, "app")
 	_, err := h.admin.PutGrant(t.Context(), "everything", api.GrantRequest{
 		Issuer: "local", Subject: "*", Repositories: []string{h.registry.Host + "/**"}, Keys: []string{"*"},
-		Actions: []string{"sign", "attest", "provenance"},
+		Actions: []string{"sign", "attest", "provenance"}, PredicateTypes: []string{"https://slsa.dev/**"},
 	}, api.PutOptions{})
 	h.must(err)
 	forged := json.RawMessage(fmt.Sprintf(`{"verifier":{"id":%q},"resourceUri":"oci://%s/team/app","policy":{"uri":"https://p.example/p"},

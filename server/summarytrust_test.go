@@ -219,6 +219,7 @@ func TestSummaryOfPartner(t *testing.T) {
 		want := map[string]string{"PASSED": "PASSED", "FAILED": "condition_false"}[result]
 		_, err := dev.admin.PutGrant(t.Context(), "partner-"+strings.ToLower(result), api.GrantRequest{
 			Issuer: "local", Subject: "admin", Repositories: []string{dev.host + "/team/**"}, Keys: []string{"release"}, Actions: []string{"attest"},
+			PredicateTypes: []string{"https://slsa.dev/verification_summary/*"},
 		}, api.PutOptions{})
 		dev.must(err)
 		_, _, err = builder.Attest(t.Context(), api.AttestationRequest{
