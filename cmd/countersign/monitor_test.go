@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -40,7 +43,7 @@ func TestLogMonitor(t *testing.T) {
 	key, err := p.admin.Key(ctx, "release")
 	check(t, err)
 	watch := filepath.Join(dir, "watch.yaml")
-	check(t, os.WriteFile(watch, []byte("keys: {expected: ["+key.KeyID+"]}\n"), 0o600))
+	check(t, os.WriteFile(watch, []byte("keys: {expected: ["+key.KeyID+", "+journalKeyID(t, p.dir)+"]}\n"), 0o600))
 	var events []map[string]any
 	hook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		var event map[string]any
@@ -104,4 +107,14 @@ func TestLogMonitor(t *testing.T) {
 			t.Errorf("%v: exit %d %s", args, code, out)
 		}
 	}
+}
+
+// journalKeyID is the id of the key that anchors a service's journal in its log.
+func journalKeyID(t testing.TB, dir string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(dir, "journal.pem"))
+	check(t, err)
+	block, _ := pem.Decode(raw)
+	sum := sha256.Sum256(block.Bytes)
+	return hex.EncodeToString(sum[:])
 }
