@@ -43,7 +43,7 @@ func TestLogSearch(t *testing.T) {
 	other, _, err := builder.Sign(t.Context(), api.SignatureRequest{Image: h.push("another"), Key: "release"}, api.SignOptions{})
 	h.must(err)
 	h.must(firstError(h.client(h.secret).AddLogEntry(t.Context(), []byte(hashedRekord(t, "a stranger's")))))
-	h.awaitIndexed(uint64(h.settled())) //nolint:gosec // small
+	h.awaitIndexed(uint64(h.settled()))
 	anybody := h.client("")
 
 	byDigest, err := anybody.SearchLog(t.Context(), api.LogFilter{Digest: signed.Digest})
@@ -153,7 +153,7 @@ func TestLogConsistency(t *testing.T) {
 		}
 	}
 	size := h.settled()
-	if int(whole.To) != size || part.To != 4 || whole.FromRoot != part.FromRoot || !strings.HasPrefix(whole.Checkpoint, fmt.Sprintf("127.0.0.1\n%d\n", size)) { //nolint:gosec // small
+	if int(whole.To) != size || part.To != 4 || whole.FromRoot != part.FromRoot || !strings.HasPrefix(whole.Checkpoint, fmt.Sprintf("127.0.0.1\n%d\n", size)) {
 		t.Errorf("%+v, %+v", whole, part)
 	}
 	for query, status := range map[string]int{

@@ -27,7 +27,7 @@ func (d *driver) sweep(size uint64) error {
 	}
 	for _, t := range kinds {
 		nodes := size >> (8 * t.Level)
-		width := int(nodes % tlog.TileWidth) //nolint:gosec // below 256
+		width := int(nodes % tlog.TileWidth)
 		for range batchTiles {
 			t.Index, t.Width = nodes/tlog.TileWidth, tlog.TileWidth
 			if err := d.removeBeyond(t, width); err != nil {
