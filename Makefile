@@ -58,9 +58,12 @@ golden: ## rewrite golden files, openapi.json and docs/problems.md
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target FUZZTIME (20000x, or 30s)
-	@set -e; for target in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
-	  for name in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$target/*_test.go | sed 's/^func //'); do \
-	    echo "== $$target $$name"; $(GO) test $$target -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x; \
+	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
+	for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+	  $(GO) test -c -fuzz Fuzz -o "$$work/fuzz.test" $$dir; \
+	  for name in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | sed 's/^func //'); do \
+	    echo "== $$dir $$name"; (cd $$dir && "$$work/fuzz.test" -test.run '^$$' -test.fuzz "^$$name\$$" \
+	      -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1x -test.fuzzcachedir "$$work/cache"); \
 	  done; done
 
 .PHONY: interop
