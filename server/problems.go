@@ -360,6 +360,10 @@ func serviceProblems() []row {
 			[]error{oidc.ErrIssuerUnavailable},
 		},
 		{
+			"log_read_only", http.StatusServiceUnavailable, "Log read-only", "Who runs the service has the transparency log take nothing new for now, so nothing is signed; GET /v1/log/mode says why.", later,
+			[]error{sequencer.ErrReadOnly},
+		},
+		{
 			"log_unwitnessed", http.StatusServiceUnavailable, "Log without its witnesses", "The transparency log takes no entries because its witnesses do not cosign its checkpoints; try again. Who runs the service finds in /metrics and its log which of them.", later,
 			[]error{sequencer.ErrUnwitnessed},
 		},

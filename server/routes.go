@@ -137,6 +137,10 @@ func authorityRoles(cfg Config) map[route]access {
 			table[route{http.MethodPost, path}] = changedBy(identity.Admin)
 		}
 	}
+	if cfg.LogModes != nil {
+		table[route{http.MethodGet, logModePath}] = by(identity.Signer, identity.Verifier, identity.Auditor)
+		table[route{http.MethodPut, logModePath}] = changedBy(identity.Admin)
+	}
 	if cfg.Backup != nil {
 		table[route{http.MethodPost, backupPath}] = access{roles: []identity.Role{identity.Admin}, changes: true, stream: true}
 	}

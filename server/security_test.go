@@ -47,7 +47,7 @@ func anonymous(route string) bool {
 		"GET /v1/trust/", "GET /api/v1/timestamp/certchain", "POST /api/v1/timestamp", "GET /tuf/",
 		"GET /api/v2/trustBundle", "GET /api/v2/configuration", "GET /shards/", "POST /shards/",
 	} {
-		if strings.HasPrefix(route, open) {
+		if strings.HasPrefix(route, open) && route != "GET /v1/log/mode" {
 			return true
 		}
 	}
@@ -70,7 +70,7 @@ func may(role, route string) bool {
 		return false
 	}
 	switch {
-	case anonymous(route), route == "GET /v1/me":
+	case anonymous(route), route == "GET /v1/me", route == "GET /v1/log/mode":
 		return true
 	case role == "admin":
 		return true

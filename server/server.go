@@ -110,6 +110,9 @@ type Config struct {
 	Anchors Anchors
 	// Collectors are more metrics to expose; optional.
 	Collectors []prometheus.Collector
+	// LogModes makes the log read-only; optional, without it there is no such
+	// route.
+	LogModes LogModes
 	// Backup serves POST /v1/backup; optional, without it there is no such route.
 	Backup Backup
 	// Heartbeat is the pause between comments on an idle event stream;
@@ -204,6 +207,7 @@ func (s *Server) routes() {
 	s.tufRoutes()
 	s.fulcioRoutes()
 	s.backupRoutes()
+	s.logModeRoutes()
 	s.admissionRoutes()
 	s.healthRoutes()
 }

@@ -30,7 +30,7 @@ func (a *app) logCommand() *cobra.Command {
 			},
 		},
 		a.logEntryCommand(), a.logAuditCommand(),
-		a.logSearchCommand(), a.logConsistencyCommand(), a.logReindexCommand(), a.logVKeyCommand(), a.logMonitorCommand(),
+		a.logSearchCommand(), a.logConsistencyCommand(), a.logReindexCommand(), a.logVKeyCommand(), a.logMonitorCommand(), a.logModeCommand(),
 	)
 	return cmd
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
@@ -30,6 +31,9 @@ type Log struct {
 	shards []*Sequencer
 	// next is prepared and not yet written.
 	next *Sequencer
+
+	// readOnly is SetReadOnly's.
+	readOnly atomic.Bool
 
 	// changing admits one Prepare, Switch or Settle at a time.
 	changing sync.Mutex
@@ -140,6 +144,9 @@ func (l *Log) active() *Sequencer {
 // or is just taking, is answered from there. A switch in the meantime is not
 // noticed.
 func (l *Log) Append(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEntry, error) {
+	if l.readOnly.Load() {
+		return l.find(ctx, body)
+	}
 	shards := l.all()
 	for {
 		for _, older := range shards[:len(shards)-1] {
