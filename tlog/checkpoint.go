@@ -40,6 +40,18 @@ func ParseCheckpoint(raw []byte, origin string, pub crypto.PublicKey) (Checkpoin
 
 // OpenCheckpoint is ParseCheckpoint with a verifier made once.
 func OpenCheckpoint(raw []byte, verifier note.Verifier) (Checkpoint, error) {
+	return openCheckpoint(raw, verifier, UnmarshalCheckpoint)
+}
+
+// OpenExtendedCheckpoint is OpenCheckpoint for who compares what other people's
+// logs show, and passes over extension lines (C2SP tlog-checkpoint): what they
+// say is signed and understood by nobody here. Nothing that is relied on for more
+// than size and root may be read with it.
+func OpenExtendedCheckpoint(raw []byte, verifier note.Verifier) (Checkpoint, error) {
+	return openCheckpoint(raw, verifier, unmarshalExtended)
+}
+
+func openCheckpoint(raw []byte, verifier note.Verifier, unmarshal func([]byte) (Checkpoint, error)) (Checkpoint, error) {
 	if len(raw) > checkpointBytes {
 		return Checkpoint{}, fmt.Errorf("%w: larger than %d bytes", ErrCheckpoint, checkpointBytes)
 	}
@@ -47,7 +59,7 @@ func OpenCheckpoint(raw []byte, verifier note.Verifier) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("%w: %w", ErrCheckpoint, err)
 	}
-	cp, err := UnmarshalCheckpoint([]byte(signed.Text))
+	cp, err := unmarshal([]byte(signed.Text))
 	if err != nil {
 		return Checkpoint{}, err
 	}
@@ -70,6 +82,21 @@ func UnmarshalCheckpoint(text []byte) (Checkpoint, error) {
 		return Checkpoint{}, fmt.Errorf("%w: not in canonical form", ErrCheckpoint)
 	}
 	return Checkpoint{Origin: parsed.Origin, Size: parsed.Size, Root: parsed.Hash}, nil
+}
+
+// unmarshalExtended reads the three lines and any number of extension lines. Each
+// must be a whole line and not empty.
+func unmarshalExtended(text []byte) (Checkpoint, error) {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	if len(lines) < 4 || len(lines[len(lines)-1]) != 0 {
+		return Checkpoint{}, fmt.Errorf("%w: not of three lines or more", ErrCheckpoint)
+	}
+	for _, line := range lines[3 : len(lines)-1] {
+		if len(line) == 1 {
+			return Checkpoint{}, fmt.Errorf("%w: an extension line is empty", ErrCheckpoint)
+		}
+	}
+	return UnmarshalCheckpoint(bytes.Join(lines[:3], nil))
 }
 
 // Marshal is the text that UnmarshalCheckpoint reads.

@@ -2,10 +2,14 @@ package tlog_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
+	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/countersign/countersign/tlog"
@@ -81,6 +85,44 @@ func FuzzUnmarshalCheckpoint(f *testing.F) {
 		cp, err := tlog.UnmarshalCheckpoint(text)
 		if err == nil && !bytes.Equal(cp.Marshal(), text) {
 			t.Errorf("%q parses but marshals to %q", text, cp.Marshal())
+		}
+	})
+}
+
+// Text with extension lines is read as the three lines before them, and the strict
+// reader takes exactly those without any.
+func FuzzOpenExtendedCheckpoint(f *testing.F) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		f.Fatal(err)
+	}
+	signer, err := tlog.NewCheckpointSigner(origin, key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	verifier, err := tlog.NewCheckpointVerifier(origin, key.Public())
+	if err != nil {
+		f.Fatal(err)
+	}
+	plain := string(tlog.Checkpoint{Origin: origin, Size: 42, Root: make([]byte, 32)}.Marshal())
+	for _, seed := range []string{plain, plain + "extension\n", plain + "\nx\n", plain + "a\nb\n", plain[:20]} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		raw, err := note.Sign(&note.Note{Text: text}, signer)
+		if err != nil {
+			return
+		}
+		cp, err := tlog.OpenExtendedCheckpoint(raw, verifier)
+		strict, strictErr := tlog.OpenCheckpoint(raw, verifier)
+		switch {
+		case err != nil && strictErr == nil:
+			t.Errorf("%q is refused: %v", text, err)
+		case err != nil:
+		case !strings.HasPrefix(text, string(cp.Marshal())):
+			t.Errorf("%q is read as %q", text, cp.Marshal())
+		case (strictErr == nil) != (text == string(cp.Marshal())):
+			t.Errorf("%q: the strict reader says %v, %v", text, strict, strictErr)
 		}
 	})
 }
