@@ -444,4 +444,8 @@ const (
 	// least.
 	MonitorInterval    = 15 * time.Second
 	MonitorIntervalMin = 100 * time.Millisecond
+	// MonitorOwn is the pause of the monitor in the service. A fork is told
+	// within a minute; a look at a log that stands still is one signature
+	// verified for each shard.
+	MonitorOwn = 30 * time.Second
 )

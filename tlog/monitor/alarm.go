@@ -24,6 +24,8 @@ const (
 	TileChanged Kind = "tile_changed"
 	// Missing: a file that the checkpoint covers is not there.
 	Missing Kind = "missing"
+	// Unwitnessed: a checkpoint lacks the cosignatures that are asked for.
+	Unwitnessed Kind = "unwitnessed"
 
 	// UnexpectedIdentity and UnexpectedKey: whoever signed is not expected.
 	UnexpectedIdentity Kind = "unexpected_identity"
@@ -34,6 +36,15 @@ const (
 	// UnreadableEntry: nobody can say who signed.
 	UnreadableEntry Kind = "unreadable_entry"
 )
+
+// contradicts reports whether a kind keeps the monitor where it is.
+func (k Kind) contradicts() bool {
+	switch k {
+	case BadCheckpoint, OlderCheckpoint, SplitView, EntryChanged, TileChanged, Missing, Unwitnessed:
+		return true
+	}
+	return false
+}
 
 // Alarm is one thing that a person must look at.
 type Alarm struct {
@@ -57,10 +68,12 @@ type Alarm struct {
 	Checkpoints []string `json:"checkpoints,omitempty"`
 }
 
-// identified gives an alarm its id.
-func (a Alarm) identified() Alarm {
+// identified gives an alarm its id. kept is the checkpoint that the monitor stays
+// at, of a contradiction: what contradicts it may grow, with every alarm that is
+// logged for one, and is the same contradiction.
+func (a Alarm) identified(kept string) Alarm {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q %q %q %q %q", a.Kind, a.Origin, a.KeyHash, a.Source, a.Checkpoints)
+	fmt.Fprintf(h, "%q %q %q %q %q", a.Kind, a.Origin, a.KeyHash, a.Source, kept)
 	if a.Index != nil {
 		fmt.Fprintf(h, " %d", *a.Index)
 	}

@@ -18,9 +18,10 @@
 //
 // What was verified is kept in one file that is replaced atomically. It never
 // moves past a contradiction: the alarm is raised in each process until a person
-// has looked. It moves past an entry that should not be there only once the alarm
-// was delivered, so an alarm may be delivered twice and is never lost; its id is
-// the same both times.
+// has looked. Its id is that of the state it contradicts: one that is repaired and
+// comes again is another one. The state moves past an entry that should not be
+// there only once the alarm was delivered, so an alarm may be delivered twice and
+// is never lost; its id is the same both times.
 //
 // A place that cannot be reached is an error and not an alarm. A file that a
 // signed checkpoint covers and that is not there is an alarm.

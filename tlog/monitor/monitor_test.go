@@ -123,10 +123,13 @@ func bundle(entries [][]byte) []byte {
 	return out
 }
 
-func (s *served) sign(size uint64, root []byte) []byte {
+func (s *served) sign(size uint64, root []byte) []byte { return s.extended(size, root, "") }
+
+// extended signs a checkpoint with extension lines.
+func (s *served) extended(size uint64, root []byte, lines string) []byte {
 	signer, err := tlog.NewCheckpointSigner(origin, s.key)
 	must(s.t, err)
-	signed, err := note.Sign(&note.Note{Text: string(tlog.Checkpoint{Origin: origin, Size: size, Root: root}.Marshal())}, signer)
+	signed, err := note.Sign(&note.Note{Text: string(tlog.Checkpoint{Origin: origin, Size: size, Root: root}.Marshal()) + lines}, signer)
 	must(s.t, err)
 	return signed
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"slices"
 
 	"github.com/transparency-dev/merkle/compact"
 
@@ -31,11 +32,11 @@ func (m *Monitor) before(log Log) (verified, error) {
 		return v, nil
 	}
 	var err error
-	if v.cp, err = tlog.OpenCheckpoint([]byte(kept.Checkpoint), log.Verifier); err != nil {
+	if v.cp, err = tlog.OpenExtendedCheckpoint([]byte(kept.Checkpoint), log.Verifier); err != nil {
 		return v, fmt.Errorf("%w: %s: %w", ErrState, m.cfg.State, err)
 	}
 	for url, raw := range kept.Seen {
-		if v.seen[url], err = tlog.OpenCheckpoint([]byte(raw), log.Verifier); err != nil {
+		if v.seen[url], err = tlog.OpenExtendedCheckpoint([]byte(raw), log.Verifier); err != nil {
 			return v, fmt.Errorf("%w: %s: %w", ErrState, m.cfg.State, err)
 		}
 	}
@@ -52,6 +53,8 @@ type pass struct {
 	cp    tlog.Checkpoint
 	tiles *tiles
 	after progress
+	// own are the keys of Config.Own once they were asked for.
+	own []string
 	// alarms were found; contradicted says that one of them is about the log
 	// itself, so that nothing may be kept.
 	alarms       []Alarm
@@ -70,6 +73,10 @@ func (p *pass) run(ctx context.Context) error {
 	}
 	if ok, err := p.monotone(ctx); err != nil || !ok {
 		return err
+	}
+	if p.log.Quorum != nil && !p.log.Quorum(raw) {
+		p.contradict(p.log.Source, Unwitnessed, fmt.Sprintf("the checkpoint of %d entries lacks its quorum of witnesses", cp.Size), raw)
+		return nil
 	}
 	if !p.before.known || cp.Size > p.before.cp.Size {
 		if err := p.grow(ctx); err != nil {
@@ -90,7 +97,7 @@ func (p *pass) fetch(ctx context.Context, from Source) (raw []byte, cp tlog.Chec
 	if raw, err = from.Fetch(ctx, "checkpoint"); err != nil {
 		return nil, cp, false, fmt.Errorf("reading the checkpoint: %w", err)
 	}
-	if cp, err = tlog.OpenCheckpoint(raw, p.log.Verifier); err != nil {
+	if cp, err = tlog.OpenExtendedCheckpoint(raw, p.log.Verifier); err != nil {
 		p.contradict(from, BadCheckpoint, err.Error(), raw)
 		return nil, cp, false, nil
 	}
@@ -103,7 +110,7 @@ func (p *pass) contradict(source Source, kind Kind, detail string, notes ...[]by
 	for _, raw := range notes {
 		a.Checkpoints = append(a.Checkpoints, string(raw[:min(len(raw), 64<<10)]))
 	}
-	p.alarms = append(p.alarms, a.identified())
+	p.alarms = append(p.alarms, a.identified(p.before.Checkpoint))
 	p.contradicted = true
 }
 
@@ -119,7 +126,7 @@ func (p *pass) damaged(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		p.contradict(p.log.Source, Missing, err.Error(), p.raw)
-	case errors.Is(err, errTile):
+	case errors.Is(err, ErrTile):
 		p.contradict(p.log.Source, TileChanged, err.Error(), p.raw)
 	default:
 		return err
@@ -192,7 +199,7 @@ func (p *pass) compare(ctx context.Context, source Source) error {
 		return nil
 	}
 	err = p.prove(ctx, source, newTiles(source.Fetch, cp.Size), p.cp, p.raw, cp, raw)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errTile) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrTile) {
 		return nil // it serves no tiles; the log must reach what it shows by the next pass
 	}
 	return err
@@ -278,7 +285,9 @@ func (p *pass) bundle(ctx context.Context, g *growth) error {
 		if err := errors.Join(g.entries.Append(hash, visit), g.leaves.Append(stored, nil), above); err != nil {
 			return err
 		}
-		p.judge(g, index, entry)
+		if err := p.judge(ctx, g, index, entry); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -292,21 +301,40 @@ func (p *pass) above(ctx context.Context, g *growth, id compact.NodeID, hash []b
 	return err
 }
 
-func (p *pass) judge(g *growth, index uint64, entry []byte) {
+func (p *pass) judge(ctx context.Context, g *growth, index uint64, entry []byte) error {
 	if p.m.cfg.Watch == nil {
-		return
+		return nil
 	}
 	found := p.m.cfg.Watch.judge(entry)
 	if found == nil {
-		return
+		return nil
+	}
+	if found.Kind == UnexpectedKey {
+		if own, err := p.isOwn(ctx, found.KeyID); own || err != nil {
+			return err
+		}
 	}
 	if len(g.alarms) == limits.MonitorAlarms {
 		g.more++
-		return
+		return nil
 	}
 	a := p.alarm(p.log.Source, found.Kind, found.Detail)
 	a.Index, a.Issuer, a.Subject, a.KeyID = &index, found.Issuer, found.Subject, found.KeyID
-	g.alarms = append(g.alarms, a.identified())
+	g.alarms = append(g.alarms, a.identified(""))
+	return nil
+}
+
+// isOwn asks for the own keys once in a pass, and not before the checkpoint was
+// read: a key is made before it signs.
+func (p *pass) isOwn(ctx context.Context, id string) (bool, error) {
+	if p.own == nil && p.m.cfg.Own != nil {
+		own, err := p.m.cfg.Own(ctx)
+		if err != nil {
+			return false, fmt.Errorf("asking for the own keys: %w", err)
+		}
+		p.own = append([]string{}, own...)
+	}
+	return slices.Contains(p.own, id), nil
 }
 
 // settle says what the signed root makes of the entries. Only when it is theirs

@@ -1,12 +1,15 @@
 package monitor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/internal/strictjson"
@@ -26,6 +29,10 @@ type progress struct {
 	Edge [][]byte `json:"edge"`
 	// Seen are the newest notes of other places, by their URL.
 	Seen map[string]string `json:"seen,omitempty"`
+}
+
+func (p progress) equal(other progress) bool {
+	return p.Checkpoint == other.Checkpoint && maps.Equal(p.Seen, other.Seen) && slices.EqualFunc(p.Edge, other.Edge, bytes.Equal)
 }
 
 // state is the content of the file, by origin and key hash.

@@ -21,8 +21,11 @@ import (
 // included, or an error that is fs.ErrNotExist when there are none.
 type Fetch func(ctx context.Context, path string) ([]byte, error)
 
-// errTile says that a served file has the wrong length.
-var errTile = errors.New("has the wrong length")
+// ErrTile says that a file is damaged. A Fetch that knows so returns it.
+var ErrTile = errors.New("damaged file of a log")
+
+// errLength is what can be said of a file alone.
+var errLength = fmt.Errorf("%w: it has the wrong length", ErrTile)
 
 // tiles reads the tree of one size. It is used by one goroutine.
 type tiles struct {
@@ -72,13 +75,13 @@ func cut(tile tlog.Tile, raw []byte, exact bool) ([]byte, error) {
 		length = 0
 		for range tile.Width {
 			if len(raw) < length+2 {
-				return nil, errTile
+				return nil, errLength
 			}
 			length += 2 + int(binary.BigEndian.Uint16(raw[length:]))
 		}
 	}
 	if len(raw) < length || exact && len(raw) != length {
-		return nil, errTile
+		return nil, errLength
 	}
 	return raw[:length:length], nil
 }
@@ -108,7 +111,7 @@ func (t *tiles) node(ctx context.Context, id compact.NodeID) ([]byte, error) {
 	}
 	at := first % tlog.TileWidth * sha256.Size
 	if uint64(len(raw)) < at+span*sha256.Size {
-		return nil, errTile
+		return nil, errLength
 	}
 	return fold(raw[at : at+span*sha256.Size]), nil
 }

@@ -72,6 +72,10 @@ func ParseWitnessPolicy(raw []byte) (*WitnessPolicy, error) {
 	return &WitnessPolicy{witnesses: p.witnesses, quorum: group}, nil
 }
 
+// Satisfied reports whether a checkpoint, a signed note, carries the quorum's
+// cosignatures. It says nothing about the log's own signature.
+func (p *WitnessPolicy) Satisfied(checkpoint []byte) bool { return p.quorum.Satisfied(checkpoint) }
+
 // policyParser holds what earlier lines defined. members are the names: true
 // once a group has it.
 type policyParser struct {
