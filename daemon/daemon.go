@@ -15,6 +15,7 @@
 //	trusted_root.json   what outsiders believe, for offline commands
 //	restored.json       after a restore, until the next start
 //	journal.pem         the public keys that anchor the audit journal
+//	monitor/            what the monitor has verified of the log
 //
 // It decides nothing: what may be signed or run is the business of the
 // services it wires.
@@ -72,6 +73,8 @@ type Config struct {
 	// Witnesses cosign the log's checkpoints before they are published; nil asks
 	// nobody.
 	Witnesses *sequencer.Witnesses
+	// Monitor follows the log as outsiders see it.
+	Monitor MonitorConfig
 	// KeyRefs are the references by which callers may adopt keys that lie
 	// elsewhere; the zero value allows none.
 	KeyRefs keys.Refs
@@ -104,6 +107,7 @@ type Daemon struct {
 	catalog *catalog.Catalog
 	tuf     *tuf.Repository
 	anchors *anchor.Keeper
+	monitor *logMonitor
 	// newJournalKey is set while the journal does not tell of its own key yet.
 	newJournalKey string
 
@@ -139,6 +143,7 @@ func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 	d.wg.Go(func() { d.anchors.Run(background) })
 	d.wg.Go(func() { _ = d.tuf.Run(background) }) // logs its own failures and ends with background
 	d.wg.Go(func() { d.search.Run(background) })
+	d.wg.Go(func() { d.monitor.run(background) })
 	return d, nil
 }
 
@@ -152,7 +157,7 @@ func (d *Daemon) complete() error {
 	if c.DataDir == "" {
 		return errors.New("a data folder is required")
 	}
-	if err := c.Authorities.Check(); err != nil {
+	if err := errors.Join(c.Authorities.Check(), c.Monitor.complete()); err != nil {
 		return err
 	}
 	if c.Organization == "" {

@@ -54,7 +54,7 @@ func (d *Daemon) openServices(ctx context.Context) error {
 	s := &services{publicURL: d.cfg.PublicURL}
 	for _, step := range []func(context.Context, *services) error{
 		d.openKeys, d.openAuthorities, d.openAnchors, d.openRecords, d.tellJournalKey, d.openSummaries, d.openVerifier,
-		d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openLogMode, d.openSearch, d.openServer,
+		d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openLogMode, d.openSearch, d.openMonitor, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {
 			return err
@@ -169,6 +169,7 @@ func (d *Daemon) ready(ctx context.Context) map[string]error {
 		"shards":   frozenFaults(d.log),
 		"search":   d.searchFault(),
 		"journal":  d.anchorFaults(ctx),
+		"monitor":  d.monitor.ready(),
 	}
 	d.readyWitnesses(parts)
 	return parts

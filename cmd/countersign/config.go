@@ -21,6 +21,7 @@ import (
 	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/keys"
+	"github.com/countersign/countersign/tlog/monitor"
 	"github.com/countersign/countersign/tlog/sequencer"
 )
 
@@ -51,6 +52,10 @@ func settings() []setting {
 		{"log.witness-policy", "", "tlog-policy file: the witnesses that must cosign a checkpoint before it is published; empty asks none"},
 		{"log.witness-fail-open", false, "publish a checkpoint that its witnesses did not cosign in time"},
 		{"log.witness-timeout", limits.WitnessTimeout, "how long a checkpoint waits for its witnesses (100ms to 30s)"},
+		{"monitor.watch", "", "YAML file of the identities and keys that may sign; empty looks only whether the log contradicts itself"},
+		{"monitor.webhook", "", "URL that alarms about the log are posted to as CloudEvents"},
+		{"monitor.interval", limits.MonitorOwn, "pause between two looks at the own log (100ms or more)"},
+		{"monitor.also", "", "URLs of mirrors that must serve the same log, separated by commas"},
 		{"keys.refs", "", "references by which API callers may adopt keys of other back ends, separated by commas; * stands for one name, as in hashivault://*"},
 		{"authorities.ca-root", "", "reference of the certificate authority's root key when it is made; empty is the data folder"},
 		{"authorities.ca", "", "the same for the issuing key"},
@@ -168,8 +173,8 @@ func loadFile(k *koanf.Koanf, flags *pflag.FlagSet, getenv func(string) string) 
 	}
 	values := nested.All()
 	for key, value := range values {
-		if list, ok := value.([]any); ok { // as keys.refs may be written
-			values[key] = strings.Trim(strings.Join(strings.Fields(fmt.Sprint(list)), ","), "[]")
+		if several, ok := value.([]any); ok { // as keys.refs and monitor.also may be written
+			values[key] = strings.Trim(strings.Join(strings.Fields(fmt.Sprint(several)), ","), "[]")
 		}
 		if !slices.ContainsFunc(settings(), func(s setting) bool { return s.key == key }) {
 			return fmt.Errorf("%w: %s: %q is not a setting", errConfig, path, key)
@@ -234,7 +239,48 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 	if c.daemon.Witnesses, err = witnessConfig(k); err != nil {
 		return c, err
 	}
+	if c.daemon.Monitor, err = monitorConfig(k); err != nil {
+		return c, err
+	}
 	return c, keyConfig(k, &c.daemon)
+}
+
+// monitorConfig reads how the service follows its own log.
+func monitorConfig(k *koanf.Koanf) (daemon.MonitorConfig, error) {
+	c := daemon.MonitorConfig{
+		Webhook: k.String("monitor.webhook"), Interval: k.Duration("monitor.interval"), Also: list(k.String("monitor.also")),
+	}
+	if c.Webhook != "" && !isHTTP(c.Webhook) {
+		return c, fmt.Errorf("%w: monitor.webhook: want http(s)://HOST", errConfig)
+	}
+	if len(c.Also) > limits.MonitorSources || slices.ContainsFunc(c.Also, func(u string) bool { return !isHTTP(u) }) {
+		return c, fmt.Errorf("%w: monitor.also: want at most %d of http(s)://HOST", errConfig, limits.MonitorSources)
+	}
+	if c.Interval < limits.MonitorIntervalMin {
+		return c, fmt.Errorf("%w: monitor.interval: want %v or more", errConfig, limits.MonitorIntervalMin)
+	}
+	path := k.String("monitor.watch")
+	if path == "" {
+		return c, nil
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return c, fmt.Errorf("%w: monitor.watch: %w", errConfig, err)
+	}
+	if c.Watch, err = monitor.ParseWatch(raw); err != nil {
+		return c, fmt.Errorf("%w: monitor.watch: %s: %w", errConfig, path, err)
+	}
+	return c, nil
+}
+
+// list is a setting of several values.
+func list(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
+}
+
+func isHTTP(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https")
 }
 
 // witnessConfig reads who cosigns the log's checkpoints; nil when nobody does.
@@ -265,9 +311,8 @@ func witnessConfig(k *koanf.Koanf) (*sequencer.Witnesses, error) {
 
 // keyConfig reads where keys lie.
 func keyConfig(k *koanf.Koanf, c *daemon.Config) error {
-	patterns := strings.FieldsFunc(k.String("keys.refs"), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' })
 	var err error
-	if c.KeyRefs, err = keys.ParseRefs(patterns); err != nil {
+	if c.KeyRefs, err = keys.ParseRefs(list(k.String("keys.refs"))); err != nil {
 		return fmt.Errorf("%w: keys.refs: %w", errConfig, err)
 	}
 	c.Authorities = daemon.AuthorityKeys{

@@ -20,6 +20,7 @@ import (
 	"github.com/countersign/countersign/internal/strictjson"
 	"github.com/countersign/countersign/tlog"
 	"github.com/countersign/countersign/tlog/monitor"
+	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/trust"
 )
 
@@ -31,6 +32,7 @@ type monitorFlags struct {
 	url, root, key, origin string
 	also                   []string
 	state, watch, webhook  string
+	witnesses              string
 	interval               time.Duration
 	once, fromNow          bool
 	metrics                string
@@ -58,6 +60,7 @@ func (a *app) logMonitorCommand() *cobra.Command {
 	flags.StringArrayVar(&f.also, "also", nil, "another URL that must serve the same log; may be repeated")
 	flags.StringVar(&f.state, "state", "", "file of what was verified; keep it (required)")
 	flags.StringVar(&f.watch, "watch", "", "YAML file of identities and keys that are expected or forbidden")
+	flags.StringVar(&f.witnesses, "witness-policy", "", "tlog-policy file: the witnesses whose cosignatures a checkpoint must carry")
 	flags.StringVar(&f.webhook, "webhook", "", "URL that alarms are posted to as CloudEvents")
 	flags.DurationVar(&f.interval, "interval", limits.MonitorInterval, "pause between two looks")
 	flags.BoolVar(&f.once, "once", false, "look once and exit")
@@ -78,7 +81,7 @@ func (f monitorFlags) check() error {
 		return usagef("--interval: want at least %v", limits.MonitorIntervalMin)
 	}
 	for _, text := range append([]string{f.url, f.webhook}, f.also...) {
-		if u, err := url.Parse(text); text != "" && (err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https")) {
+		if text != "" && !isHTTP(text) {
 			return usagef("%q: want http(s)://HOST", text)
 		}
 	}
@@ -99,9 +102,15 @@ func (a *app) monitor(ctx context.Context, f monitorFlags) error {
 			return usagef("--watch %s: %v", f.watch, err)
 		}
 	}
-	var err error
+	quorum, err := f.quorum()
+	if err != nil {
+		return err
+	}
 	if config.Logs, err = a.monitoredLogs(ctx, f); err != nil {
 		return err
+	}
+	for i := range config.Logs {
+		config.Logs[i].Quorum = quorum
 	}
 	m, err := monitor.New(config)
 	if err != nil {
@@ -114,6 +123,22 @@ func (a *app) monitor(ctx context.Context, f monitorFlags) error {
 		return m.Run(ctx, f.interval)
 	}
 	return runMeasured(ctx, m, f)
+}
+
+// quorum is what --witness-policy asks of every checkpoint; nil asks for nothing.
+func (f monitorFlags) quorum() (func(checkpoint []byte) bool, error) {
+	if f.witnesses == "" {
+		return nil, nil
+	}
+	raw, err := os.ReadFile(f.witnesses)
+	if err != nil {
+		return nil, usagef("--witness-policy: %v", err)
+	}
+	policy, err := sequencer.ParseWitnessPolicy(raw)
+	if err != nil {
+		return nil, usagef("--witness-policy %s: %v", f.witnesses, err)
+	}
+	return policy.Satisfied, nil
 }
 
 // once makes one pass and says by its error how it ended.
