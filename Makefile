@@ -92,6 +92,10 @@ bench-log: peers ## the log beside stock rekor-server-posix
 bench-log-large: ## audit, open and proofs of a log of LOG_ENTRIES (1000000) entries
 	$(GO) test -tags faults -count=1 -timeout 5h -v ./cmd/countersign -run '^TestLargeLog' -args -log-entries $(or $(LOG_ENTRIES),1000000)
 
+.PHONY: monitor-forks
+monitor-forks: ## FORKS (100) forks and old snapshots, shown to two witnesses and the monitor
+	$(GO) test -count=1 -timeout 60m -v ./tlog/monitor -run '^TestForks$$' -args -forks $(or $(FORKS),100)
+
 .PHONY: tamper
 tamper: ## change one thing of what is stored at random, TAMPERINGS times
 	$(GO) test -count=1 -timeout 60m -v ./examiner -run '^TestTampering$$' -args -tamperings $(or $(TAMPERINGS),1000)

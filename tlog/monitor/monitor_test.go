@@ -37,6 +37,7 @@ func must(t testing.TB, err error) {
 // served is a log as files in the tlog-tiles layout, which a test may harm.
 type served struct {
 	t       testing.TB
+	origin  string
 	key     *ecdsa.PrivateKey
 	entries [][]byte
 
@@ -49,18 +50,18 @@ func newServed(t testing.TB) *served {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	return &served{t: t, key: key, files: map[string][]byte{}}
+	return &served{t: t, origin: origin, key: key, files: map[string][]byte{}}
 }
 
 func (s *served) verifier() note.Verifier {
-	v, err := tlog.NewCheckpointVerifier(origin, s.key.Public())
+	v, err := tlog.NewCheckpointVerifier(s.origin, s.key.Public())
 	must(s.t, err)
 	return v
 }
 
 // fork is another log of the same key, with the first n entries in common.
 func (s *served) fork(n int) *served {
-	return &served{t: s.t, key: s.key, entries: append([][]byte(nil), s.entries[:n]...), files: map[string][]byte{}}
+	return &served{t: s.t, origin: s.origin, key: s.key, entries: append([][]byte(nil), s.entries[:n]...), files: map[string][]byte{}}
 }
 
 // add logs entries and serves the tree over all of them.
@@ -127,9 +128,9 @@ func (s *served) sign(size uint64, root []byte) []byte { return s.extended(size,
 
 // extended signs a checkpoint with extension lines.
 func (s *served) extended(size uint64, root []byte, lines string) []byte {
-	signer, err := tlog.NewCheckpointSigner(origin, s.key)
+	signer, err := tlog.NewCheckpointSigner(s.origin, s.key)
 	must(s.t, err)
-	signed, err := note.Sign(&note.Note{Text: string(tlog.Checkpoint{Origin: origin, Size: size, Root: root}.Marshal()) + lines}, signer)
+	signed, err := note.Sign(&note.Note{Text: string(tlog.Checkpoint{Origin: s.origin, Size: size, Root: root}.Marshal()) + lines}, signer)
 	must(s.t, err)
 	return signed
 }
