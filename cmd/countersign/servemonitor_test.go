@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -274,5 +275,80 @@ func TestServeMonitorSettings(t *testing.T) {
 	}
 	if _, err := os.Stat(p.dir); !os.IsNotExist(err) {
 		t.Errorf("the data folder was touched: %v", err)
+	}
+}
+
+// TestServeMonitorsDamage is row B5 in the service itself: a stored entry that is
+// not the signed one is told, by a monitor that looks at all of the log anew.
+func TestServeMonitorsDamage(t *testing.T) {
+	ctx := context.Background()
+	hook := newReceiver(t)
+	p := newProcess(t, "--monitor-webhook", hook.url, "--monitor-interval", "100ms")
+	p.start()
+	key := newLogKey(t)
+	requests := make(chan []byte)
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			for request := range requests {
+				if _, err := p.admin.AddLogEntry(ctx, request); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 260 {
+		requests <- key.request(t)
+	}
+	close(requests)
+	wg.Wait()
+	p.caughtUp()
+	p.kill()
+	path := filepath.Join(p.dir, "log", "tile", "entries", "000")
+	good, err := os.ReadFile(path)
+	check(t, err)
+	harmed := bytes.Clone(good)
+	harmed[1000] ^= 1
+	check(t, os.Chmod(path, 0o600))
+	check(t, os.WriteFile(path, harmed, 0o600))
+	check(t, os.RemoveAll(filepath.Join(p.dir, "monitor")))
+	p.start()
+	wait(t, "not damaged", func() bool { return p.part("monitor") == "damaged" })
+	wait(t, "no event", func() bool { return len(hook.told()) > 0 })
+	wait(t, "no line in the journal", func() bool { return len(p.journalled()) > 0 })
+	if told := hook.told(); len(told) != 1 || told[0].Kind != monitor.EntryChanged {
+		t.Errorf("told: %+v", told)
+	}
+	check(t, os.WriteFile(path, good, 0o600))
+	wait(t, "still damaged", func() bool { return p.part("monitor") == "ok" })
+	if lines := p.journalled(); len(lines) != 1 || lines[0].Detail["kind"] != "entry_changed" {
+		t.Errorf("lines: %+v", lines)
+	}
+}
+
+// TestLogMonitorWitnesses: with a policy, a checkpoint that lacks its quorum is an
+// alarm; the policy that the log is witnessed by is the control.
+func TestLogMonitorWitnesses(t *testing.T) {
+	p := newProcess(t)
+	p.start()
+	w, other := newWitnessProcess(t, p.vkey()), newWitnessProcess(t, p.vkey())
+	policy := func(w *witnessProcess) string { return fmt.Sprintf("witness w %s %s\nquorum w\n", w.vkey, w.url) }
+	p.witnessedBy(policy(w))
+	_, err := p.admin.AddLogEntry(context.Background(), logRequest(t))
+	check(t, err)
+	dir := t.TempDir()
+	once := func(name, policy string) (string, int) {
+		path := filepath.Join(dir, name)
+		check(t, os.WriteFile(path, []byte(policy), 0o600))
+		return p.run("log", "monitor", "--once", "--url", p.url, "--state", path+".state", "--witness-policy", path)
+	}
+	if out, code := once("ours", policy(w)); code != 0 {
+		t.Errorf("control: exit %d %s", code, out)
+	}
+	if out, code := once("other", policy(other)); code != 3 || !strings.Contains(out, `"kind":"unwitnessed"`) {
+		t.Errorf("another witness: exit %d %s", code, out)
+	}
+	if out, code := once("bad", "quorum none\n"); code != 2 {
+		t.Errorf("a policy that asks for nothing: exit %d %s", code, out)
 	}
 }
