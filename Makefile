@@ -94,7 +94,7 @@ bench-log-large: ## audit, open and proofs of a log of LOG_ENTRIES (1000000) ent
 
 .PHONY: monitor-forks
 monitor-forks: ## FORKS (100) forks and old snapshots, shown to two witnesses and the monitor
-	$(GO) test -count=1 -timeout 60m -v ./tlog/monitor -run '^TestForks$$' -args -forks $(or $(FORKS),100)
+	$(GO) test -count=1 -timeout 60m -v ./tlog/monitor -run '^TestForks$$' -args -forks $(or $(FORKS),100) -seed $(or $(SEED),0)
 
 .PHONY: tamper
 tamper: ## change one thing of what is stored at random, TAMPERINGS times
