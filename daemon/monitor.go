@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -70,17 +71,17 @@ type logMonitor struct {
 	monitor *monitor.Monitor
 	fault   error
 
-	// shards are numbers of shards by origin and key, logged the alarms that the
-	// process has written down. Both are the running monitor's.
-	shards map[string]int
-	logged map[string]bool
+	// shards are numbers of shards by origin and key, logged and posted the alarms
+	// that this process has told there. They are the running monitor's.
+	shards         map[string]int
+	logged, posted map[string]bool
 }
 
 // openMonitor makes the monitor. A state that cannot be used is told and does not
 // keep the service from starting: people may have to sign and to verify.
 func (d *Daemon) openMonitor(ctx context.Context, s *services) error {
 	c := d.cfg.Monitor
-	m := &logMonitor{daemon: d, services: s, shards: map[string]int{}, logged: map[string]bool{}}
+	m := &logMonitor{daemon: d, services: s, shards: map[string]int{}, logged: map[string]bool{}, posted: map[string]bool{}}
 	d.monitor = m
 	if c.Webhook != "" {
 		m.hook = monitor.NewWebhook(c.Webhook, d.cfg.PublicURL)
@@ -148,29 +149,47 @@ func (m *logMonitor) logs(context.Context) ([]monitor.Log, error) {
 	if err != nil {
 		return nil, err
 	}
+	shards := m.daemon.log.Shards()
 	logs := make([]monitor.Log, 0, len(root.Logs))
 	for i, log := range root.Logs {
-		shard, err := m.daemon.log.ShardOf(log.ID)
+		at := slices.IndexFunc(shards, func(s sequencer.Shard) bool { return bytes.Equal(s.LogID, log.ID) })
+		if at < 0 {
+			return nil, fmt.Errorf("log %d of the trusted root: %w", i+1, sequencer.ErrNotFound)
+		}
+		followed, err := m.follow(log, shards[at])
 		if err != nil {
 			return nil, fmt.Errorf("log %d of the trusted root: %w", i+1, err)
-		}
-		verifier, err := tlog.NewCheckpointVerifier(log.Origin, log.Public)
-		if err != nil {
-			return nil, fmt.Errorf("log %d of the trusted root: %w", i+1, err)
-		}
-		m.shards[shardName(verifier.Name(), fmt.Sprintf("%08x", verifier.KeyHash()))] = i + 1
-		base, err := url.Parse(log.BaseURL)
-		if err != nil {
-			return nil, fmt.Errorf("log %d of the trusted root: %w", i+1, err)
-		}
-		followed := monitor.Log{Verifier: verifier, Source: monitor.Source{URL: log.BaseURL, Fetch: fetchShard(shard)}}
-		for _, other := range m.daemon.cfg.Monitor.Also {
-			place := strings.TrimSuffix(other, "/") + strings.TrimSuffix(base.Path, "/")
-			followed.Also = append(followed.Also, monitor.Source{URL: place, Fetch: monitor.FetchURL(nil, place)})
 		}
 		logs = append(logs, followed)
 	}
 	return logs, nil
+}
+
+// follow is a shard, here and at the mirrors. Nobody else has one that is only
+// prepared: under its URL the shard before it is served.
+func (m *logMonitor) follow(log trust.Log, shard sequencer.Shard) (monitor.Log, error) {
+	reader, err := m.daemon.log.Shard(shard.Number)
+	if err != nil {
+		return monitor.Log{}, err
+	}
+	verifier, err := tlog.NewCheckpointVerifier(log.Origin, log.Public)
+	if err != nil {
+		return monitor.Log{}, err
+	}
+	base, err := url.Parse(log.BaseURL)
+	if err != nil {
+		return monitor.Log{}, err
+	}
+	m.shards[shardName(verifier.Name(), fmt.Sprintf("%08x", verifier.KeyHash()))] = shard.Number
+	followed := monitor.Log{Verifier: verifier, Source: monitor.Source{URL: log.BaseURL, Fetch: fetchShard(reader)}}
+	if shard.State == sequencer.Prepared {
+		return followed, nil
+	}
+	for _, other := range m.daemon.cfg.Monitor.Also {
+		place := strings.TrimSuffix(other, "/") + strings.TrimSuffix(base.Path, "/")
+		followed.Also = append(followed.Also, monitor.Source{URL: place, Fetch: monitor.FetchURL(nil, place)})
+	}
+	return followed, nil
 }
 
 func shardName(origin, keyHash string) string { return origin + " " + keyHash }
@@ -220,18 +239,26 @@ func (m *logMonitor) own(ctx context.Context) ([]string, error) {
 // hears of an alarm although another one cannot be reached.
 func (m *logMonitor) raise(ctx context.Context, a monitor.Alarm) error {
 	if !m.logged[a.ID] {
-		if len(m.logged) >= limits.MonitorKnown {
-			clear(m.logged)
-		}
-		m.logged[a.ID] = true
+		remember(m.logged, a.ID)
 		m.daemon.cfg.Logger.ErrorContext(ctx, "log alarm", "kind", a.Kind, "id", a.ID, "source", a.Source, "detail", a.Detail,
 			"index", index(a), "issuer", a.Issuer, "subject", a.Subject, "keyId", a.KeyID, "checkpoints", a.Checkpoints)
 	}
 	err := m.journal(ctx, a)
-	if m.hook != nil {
-		err = errors.Join(err, m.hook.Deliver(ctx, a))
+	if m.hook == nil || m.posted[a.ID] {
+		return err
 	}
+	if posting := m.hook.Deliver(ctx, a); posting != nil {
+		return errors.Join(err, posting)
+	}
+	remember(m.posted, a.ID)
 	return err
+}
+
+func remember(ids map[string]bool, id string) {
+	if len(ids) >= limits.MonitorKnown {
+		clear(ids)
+	}
+	ids[id] = true
 }
 
 // journal writes an alarm's line once, whichever process finds it again. A crash
