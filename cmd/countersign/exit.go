@@ -20,6 +20,7 @@ const (
 	exitUndecided  = 6
 	exitConflict   = 7
 	exitPending    = 8
+	exitPartial    = 9
 	exitCodesHelp  = `0  done, or the verdict is PASSED
 1  unexpected error
 2  usage: a flag, an argument or a file is wrong
@@ -29,6 +30,7 @@ const (
 6  could not be decided: network, registry or server; worth a retry
 7  conflict: it exists already, or changed since it was read
 8  pending: accepted, not finished yet
+9  in part: something of what was to be converted was refused
 `
 )
 
@@ -43,6 +45,8 @@ var (
 	errConflict = errors.New("conflict")
 	// errPending says that an operation was accepted and is not finished.
 	errPending = errors.New("pending")
+	// errPartial says that a conversion, already printed, refused something.
+	errPartial = errors.New("not everything could be converted: see the lines that were refused")
 )
 
 // exitCode turns an error into the code the process ends with.
@@ -55,6 +59,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, errFailed):
 		return exitFailed
+	case errors.Is(err, errPartial):
+		return exitPartial
 	case errors.Is(err, errPending):
 		return exitPending
 	case errors.Is(err, errNotGranted):

@@ -449,3 +449,12 @@ const (
 	// verified for each shard.
 	MonitorOwn = 30 * time.Second
 )
+
+// Trust policies of other verifiers that are imported.
+const (
+	// ForeignPolicy bounds what is read in one import, in bytes, ForeignDocuments
+	// its documents and ForeignFields the values in them.
+	ForeignPolicy    = 1 << 20
+	ForeignDocuments = 256
+	ForeignFields    = 20_000
+)
