@@ -81,6 +81,12 @@ var (
 	hostForm  = regexp.MustCompile(`^[A-Za-z0-9.*-]+(:[0-9]+)?$`)
 )
 
+// isHost reports whether the first part of a name is a host, which may have
+// wildcards, and not a name of Docker Hub.
+func isHost(s string) bool {
+	return hostForm.MatchString(s) && (strings.ContainsAny(s, ".:") || s == "localhost")
+}
+
 // cipGlob is a glob of the source as patterns that match the same repositories.
 // There, `*` stops at slashes and `**` does not, and the text is compared with
 // tag or digest; what depends on those is refused, except that a tag of any
@@ -95,7 +101,7 @@ func cipGlob(glob string) (patterns []string, problem string) {
 		return []string{"*/**"}, ""
 	}
 	host, name, found := strings.Cut(glob, "/")
-	if !found || !hostForm.MatchString(host) || !strings.ContainsAny(host, ".:") && host != "localhost" {
+	if !found || !isHost(host) {
 		if glob == "*/**" || glob == "**/**" {
 			return []string{"*/**"}, ""
 		}

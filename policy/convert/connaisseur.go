@@ -95,7 +95,7 @@ func connaisseurImages(pattern string) (images []string, level int, problem stri
 	switch {
 	case tagged && tag != "*":
 		return nil, level, "depends on the tag, and policies judge the digest whatever name it came by: leave the tag away"
-	case !found || !hostForm.MatchString(host) || strings.Contains(host, "*"):
+	case !found || !isHost(host) || strings.Contains(host, "*"):
 		return nil, level, "has no host, or one that a wildcard leaves open: begin it with the host"
 	case strings.Contains(stem, "*") || stem != path && stem != "" && !strings.HasSuffix(stem, "/"):
 		return nil, level, "has a wildcard that is not its whole last part, where it would reach other names: list them"

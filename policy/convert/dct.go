@@ -94,7 +94,7 @@ func dctDraft(r *reader, repository string) {
 	d.images = []string{repository}
 	d.require = signature(d.by("release", map[string]any{"key": map[string]any{"name": key}}))
 	from.exact("drafted")
-	r.notes = append(r.notes, Line{Source: from.at, Outcome: Refused, Detail: fmt.Sprintf(
+	r.after = append(r.after, Line{Source: from.at, Outcome: Refused, Detail: fmt.Sprintf(
 		"the policy %s is a draft that denies until it is served: 1. countersign keys create %s; 2. grant it to the build (countersign grants apply); "+
 			"3. countersign sign --key %s for every digest that is deployed; 4. apply the policy with mode: warn, then enforce", d.name, key, key,
 	)})

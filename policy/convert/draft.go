@@ -269,15 +269,22 @@ func patternsMeet(a, b []string) bool {
 }
 
 func segmentsMeet(a, b string) bool {
-	before, _, wildA := strings.Cut(a, "*")
-	other, _, wildB := strings.Cut(b, "*")
-	switch {
-	case !wildA && !wildB:
-		return a == b
-	case !wildA:
-		return strings.HasPrefix(a, other)
-	case !wildB:
-		return strings.HasPrefix(b, before)
+	if a == b {
+		return true
 	}
-	return strings.HasPrefix(before, other) || strings.HasPrefix(other, before)
+	beforeA, afterA := literalEnds(a)
+	beforeB, afterB := literalEnds(b)
+	return (strings.Contains(a, "*") || strings.Contains(b, "*")) &&
+		(strings.HasPrefix(beforeA, beforeB) || strings.HasPrefix(beforeB, beforeA)) &&
+		(strings.HasSuffix(afterA, afterB) || strings.HasSuffix(afterB, afterA))
+}
+
+// literalEnds are what a segment begins and ends with; all of it when there is no
+// wildcard.
+func literalEnds(s string) (before, after string) {
+	first := strings.Index(s, "*")
+	if first < 0 {
+		return s, s
+	}
+	return s[:first], s[strings.LastIndex(s, "*")+1:]
 }

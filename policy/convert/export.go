@@ -89,7 +89,7 @@ func (e *exporter) groups(f field) [][]any {
 		atLeast.get("n").exact("any of them")
 		members = atLeast.get("of").items()
 	}
-	if members == nil {
+	if len(members) == 0 {
 		members = []field{f}
 	}
 	var group []any

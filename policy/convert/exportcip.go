@@ -77,7 +77,7 @@ func exportGlobs(images field) (globs []any, narrow bool) {
 		case pattern == "*/**":
 			image.exact("**")
 			add("**")
-		case !strings.ContainsAny(host, ".:") && host != "localhost":
+		case !isHost(host):
 			image.refuse("a host that a wildcard leaves open is not told from a name of Docker Hub there")
 		case last == "**" || last == "*" || strings.HasSuffix(last, "*") && strings.Count(last, "*") == 1:
 			image.exact("%s", pattern)

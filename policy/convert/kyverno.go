@@ -118,9 +118,10 @@ func kyvernoFlags(d *draft, item field) {
 	default:
 		verify.want("verdicts are of the digest", false)
 	}
-	item.get("required").narrowed("a signature is always required")
-	if item.get("required").is(true) {
-		item.get("required").exact("a signature is always required")
+	if required := item.get("required"); required.is(true) {
+		required.exact("a signature is always required")
+	} else {
+		required.narrowed("a signature is always required")
 	}
 	item.get("useCache").exact("verdicts are kept by digest and policy")
 	item.get("repository").narrowed("signatures are read beside the image only")
@@ -144,7 +145,7 @@ func wildcardImages(pattern string) (images []string, outcome Outcome, problem s
 	}
 	outcome = Exact
 	host, path, found := strings.Cut(pattern, "/")
-	if !found || strings.ContainsAny(pattern, "?") || strings.Contains(host, "*") || !hostForm.MatchString(host) || !strings.ContainsAny(host, ".:") && host != "localhost" {
+	if !found || strings.ContainsAny(pattern, "?") || strings.Contains(host, "*") || !isHost(host) {
 		return nil, "", "has no host, or one that a wildcard leaves open, or a ?: begin it with the host"
 	}
 	if name, tag, tagged := strings.Cut(path, ":"); tagged {

@@ -10,7 +10,7 @@ func notationPolicies(_ *reader, roots []field) {
 			notationStatement(statement)
 			statement.void("the statement is refused: its signers are X.509 certificates, which no authority takes")
 		}
-		root.remark(Refused, "", "Notary Project policies cannot be expressed: sign the images again with a managed key or an identity, and write a policy for that")
+		root.remark(Refused, "/trustPolicies", "Notary Project policies cannot be expressed: sign the images again with a managed key or an identity, and write a policy for that")
 	}
 }
 

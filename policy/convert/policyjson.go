@@ -50,6 +50,12 @@ func scopeDraft(r *reader, root, requirements field, scope string) {
 	d.images = images
 	d.level = scopeLevel(scope)
 	items := requirements.items()
+	if len(items) == 1 && items[0].get("type").is("reject") && scope == "" {
+		// No policy matches, which denies.
+		items[0].get("type").exact("an image of which no policy speaks is FAILED")
+		r.forget(d)
+		return
+	}
 	var all []any
 	for _, item := range items {
 		all = append(all, scopeRequirement(d, item))
@@ -59,12 +65,6 @@ func scopeDraft(r *reader, root, requirements field, scope string) {
 		requirements.remark(Refused, "", "the scope %s", problem)
 	case len(items) == 0:
 		requirements.remark(Refused, "", "has no requirements")
-	case len(items) == 1 && items[0].get("type").is("reject") && scope == "":
-		// No policy matches, which denies.
-		items[0].get("type").exact("an image of which no policy speaks is FAILED")
-		items[0].sweep()
-		r.forget(d)
-		return
 	}
 	if len(items) == 1 && items[0].get("type").is("insecureAcceptAnything") {
 		d.harmless = true
@@ -107,7 +107,7 @@ func scopeImages(scope string) (images []string, problem string) {
 	case host == "docker.io":
 		host = "index.docker.io"
 	}
-	if !hostForm.MatchString(host) || strings.Contains(strings.TrimPrefix(host, "*."), "*") {
+	if !isHost(host) || strings.Contains(strings.TrimPrefix(host, "*."), "*") {
 		return nil, "does not begin with a host"
 	}
 	if path == "" {
@@ -206,7 +206,7 @@ func signedIdentity(r *reader, item field) {
 // unsafeNote is a refusal that the caller has accepted: the report has it, and
 // the policy is produced all the same.
 func (r *reader) unsafeNote(f field, detail string) {
-	r.accepted = append(r.accepted, Line{Source: f.at, Outcome: Refused, Detail: detail, Accepted: true})
+	r.after = append(r.after, Line{Source: f.at, Outcome: Refused, Detail: detail, Accepted: true})
 	if f.v != nil && f.name() == "type" {
 		f.exact("see the line about signedIdentity")
 	}

@@ -17,11 +17,12 @@ type reader struct {
 	// dropped are the places of authorities that are not produced and whose
 	// refusal does not refuse the policy.
 	dropped map[string]bool
-	// accepted are refusals with which the caller wants the policy all the same.
-	accepted []Line
-	drafts   []*draft
-	roots    []NamedRoot
-	names    map[string]bool
+	// after are refusals that do not hinder a policy: those that the caller
+	// accepts, and what is still to be done for it.
+	after  []Line
+	drafts []*draft
+	roots  []NamedRoot
+	names  map[string]bool
 }
 
 func newReader(options Options) *reader {
@@ -209,6 +210,6 @@ func (r *reader) result(roots []field) Result {
 		}
 	}
 	slices.SortStableFunc(r.notes, func(a, b Line) int { return cmp.Compare(a.Source, b.Source) })
-	out.Report = append(append(out.Report, r.notes...), r.accepted...)
+	out.Report = append(append(out.Report, r.notes...), r.after...)
 	return out
 }
