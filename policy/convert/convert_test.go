@@ -301,3 +301,34 @@ func TestTrustRoot(t *testing.T) {
 		t.Error("a root of others took the name of ours")
 	}
 }
+
+// Documents cut off at any field are judged without a crash, and what is missing
+// never makes a policy of theirs admit more: at most what was there is refused.
+func TestMissingFields(t *testing.T) {
+	for file, kind := range recorded() {
+		if file == "dct.txt" {
+			continue
+		}
+		for _, doc := range split(t, file) {
+			visit(doc, "", func(at string, object map[string]any) {
+				for _, name := range slices.Sorted(maps.Keys(object)) {
+					kept := object[name]
+					for _, other := range []any{nil, "x", 1.0, true, []any{}, map[string]any{}, []any{nil, "x", map[string]any{"x": nil}}} {
+						object[name] = other
+						b, err := json.Marshal(doc)
+						if err != nil {
+							t.Fatal(err)
+						}
+						result := importOne(t, kind, b, convert.Options{AnySignedNameUnsafe: true})
+						for _, p := range checkPolicies(t, result) {
+							if decide(p) != policy.Failed {
+								t.Errorf("%s: %s/%s as %v: %s passes", file, at, name, other, p.Document())
+							}
+						}
+					}
+					object[name] = kept
+				}
+			})
+		}
+	}
+}

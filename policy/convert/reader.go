@@ -29,36 +29,35 @@ func newReader(options Options) *reader {
 	return &reader{options: options, lines: map[string]Line{}, dropped: map[string]bool{}, names: map[string]bool{}}
 }
 
-// field is one value of a document and its place. The zero field is absent.
+// field is one value of a document and its place. What is absent has a place too,
+// so that it can be complained about.
 type field struct {
-	r  *reader
-	at string
-	v  any
+	r    *reader
+	at   string
+	v    any
+	here bool
 }
 
-func (r *reader) root(at string, v any) field { return field{r: r, at: at, v: v} }
+func (r *reader) root(at string, v any) field { return field{r: r, at: at, v: v, here: true} }
 
 // get is a member, absent when there is none or it is null.
 func (f field) get(names ...string) field {
 	for _, name := range names {
 		m, _ := f.v.(map[string]any)
-		v, has := m[name]
-		if !has || v == nil {
-			return field{}
-		}
-		f = field{r: f.r, at: f.at + "/" + escape(name), v: v}
+		v := m[name]
+		f = field{r: f.r, at: f.at + "/" + escape(name), v: v, here: v != nil}
 	}
 	return f
 }
 
-func (f field) present() bool { return f.r != nil }
+func (f field) present() bool { return f.here }
 
 // members are an object's members by name, null ones too.
 func (f field) members() []field {
 	m, _ := f.v.(map[string]any)
 	out := make([]field, 0, len(m))
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		out = append(out, field{r: f.r, at: f.at + "/" + escape(name), v: m[name]})
+		out = append(out, field{r: f.r, at: f.at + "/" + escape(name), v: m[name], here: true})
 	}
 	return out
 }
@@ -74,7 +73,7 @@ func (f field) items() []field {
 	list, _ := f.v.([]any)
 	out := make([]field, 0, len(list))
 	for i, v := range list {
-		out = append(out, field{r: f.r, at: fmt.Sprintf("%s/%d", f.at, i), v: v})
+		out = append(out, field{r: f.r, at: fmt.Sprintf("%s/%d", f.at, i), v: v, here: true})
 	}
 	return out
 }
