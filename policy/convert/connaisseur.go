@@ -20,8 +20,8 @@ func connaisseurPolicy(r *reader, roots []field) {
 		for _, rule := range app.get("policy").items() {
 			d := r.draft(rule, rule.get("pattern").text())
 			d.layered, d.mode = true, mode
-			for _, outside := range app.members() {
-				if outside.name() != "policy" && outside.name() != "validators" {
+			for _, outside := range slices.Concat(root.members(), app.members()) {
+				if !slices.Contains([]string{"application", "policy", "validators"}, outside.name()) {
 					d.outer = append(d.outer, outside)
 				}
 			}

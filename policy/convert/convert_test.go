@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -87,6 +88,11 @@ func TestUnknownFieldsAreRefused(t *testing.T) {
 		}
 		for i, doc := range split(t, file) {
 			places := 0
+			whole, err := json.Marshal(doc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			control := importOne(t, kind, whole, convert.Options{AnySignedNameUnsafe: true})
 			visit(doc, "", func(at string, object map[string]any) {
 				// Members of these are names of things, or are not looked at.
 				if strings.HasSuffix(at, "/docker") || strings.Contains(at, "/annotations") || strings.HasPrefix(at, "/kubernetes") ||
@@ -106,12 +112,32 @@ func TestUnknownFieldsAreRefused(t *testing.T) {
 				}) {
 					t.Errorf("%s document %d: a field that is not known at %q was not refused", file, i+1, at)
 				}
+				if counts(control, at) && reflect.DeepEqual(control.Policies, result.Policies) {
+					t.Errorf("%s document %d: a field that is not known at %q changed no policy", file, i+1, at)
+				}
 			})
 			if places == 0 {
 				t.Errorf("%s: nothing was tried", file)
 			}
 		}
 	}
+}
+
+// counts reports whether something below a place went into a policy: not all of
+// it was refused.
+func counts(control convert.Result, at string) bool {
+	// What only denies goes into none, as do names of what is refused.
+	if slices.ContainsFunc([]string{
+		"/application/policy/0", "/application/validators/0", "/application/validators/1", "/application/validators/2",
+		"/spec/rules/0/verifyImages/0/attestors/0/entries/2", "/spec/rules/1", "/default/0", "/transports",
+	}, func(place string) bool {
+		return at == place || place != "/transports" && strings.HasPrefix(at, place+"/")
+	}) {
+		return false
+	}
+	return len(control.Policies) > 0 && slices.ContainsFunc(control.Report, func(l convert.Line) bool {
+		return strings.HasPrefix(l.Source, at+"/") && l.Outcome != convert.Refused
+	})
 }
 
 func visit(v any, at string, f func(string, map[string]any)) {
