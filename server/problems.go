@@ -361,7 +361,7 @@ func serviceProblems() []row {
 		},
 		{
 			"log_read_only", http.StatusServiceUnavailable, "Log read-only", "Who runs the service has the transparency log take nothing new for now, so nothing is signed; GET /v1/log/mode says why.", later,
-			[]error{sequencer.ErrReadOnly},
+			[]error{sequencer.ErrReadOnly, signer.ErrReadOnly},
 		},
 		{
 			"log_unwitnessed", http.StatusServiceUnavailable, "Log without its witnesses", "The transparency log takes no entries because its witnesses do not cosign its checkpoints; try again. Who runs the service finds in /metrics and its log which of them.", later,

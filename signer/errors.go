@@ -86,6 +86,9 @@ var (
 	ErrStore = errors.New("operation cannot be stored")
 	// ErrSign: the key did not produce a valid signature.
 	ErrSign = errors.New("signing failed")
+	// ErrReadOnly: the log takes nothing new because an operator says so. Nothing
+	// was signed.
+	ErrReadOnly = errors.New("transparency log is read-only")
 	// ErrLog: the transparency log did not take the entry yet.
 	ErrLog = errors.New("transparency log is unavailable")
 	// ErrTimestamp: the timestamp authority did not answer.

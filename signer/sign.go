@@ -73,6 +73,9 @@ func (s *Signer) request(ctx context.Context, f *flight, p prepared, keepFirst b
 			return outcome{err: fmt.Errorf("%w: %w", ErrStore, err)}
 		}
 	}
+	if s.cfg.Log.ReadOnly() {
+		return outcome{err: ErrReadOnly}
+	}
 	w := s.newWork(f, p)
 	if err := s.permit(ctx, w); err != nil {
 		return outcome{err: err}

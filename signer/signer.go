@@ -71,6 +71,8 @@ type Certificates interface {
 type Log interface {
 	Append(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEntry, error)
 	Promise(ctx context.Context, entry *rekorpb.TransparencyLogEntry) (at time.Time, set []byte, err error)
+	// ReadOnly reports whether an operator has the log take nothing new.
+	ReadOnly() bool
 }
 
 // Timestamper answers a DER TimeStampResp over message.

@@ -64,7 +64,7 @@ func (a *app) attestCommand() *cobra.Command {
 			}
 			attestation, _, err := client.Attest(cmd.Context(), request, shared.options)
 			if err != nil {
-				return err
+				return a.unfinished(err)
 			}
 			return a.printAttestation(attestation)
 		},
@@ -163,7 +163,7 @@ func (a *app) provenanceCommand() *cobra.Command {
 			}
 			attestation, _, err := client.Provenance(cmd.Context(), request, shared.options)
 			if err != nil {
-				return err
+				return a.unfinished(err)
 			}
 			return a.printAttestation(attestation)
 		},
@@ -205,6 +205,15 @@ func externalParameters(args []string) (json.RawMessage, error) {
 		return nil, err
 	}
 	return json.Marshal(values)
+}
+
+// unfinished shows the operation of a call that was accepted and goes on by
+// itself.
+func (a *app) unfinished(err error) error {
+	if pending, ok := errors.AsType[*api.PendingError](err); ok {
+		return a.begun(pending.Operation, nil)
+	}
+	return err
 }
 
 // begun shows an operation that was accepted; it is pending unless it ended

@@ -41,7 +41,7 @@ func (a *app) signCommand() *cobra.Command {
 			}
 			signature, _, err := client.Sign(cmd.Context(), request, options)
 			if err != nil {
-				return err
+				return a.unfinished(err)
 			}
 			return a.printSignature(signature)
 		},

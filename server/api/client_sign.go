@@ -28,8 +28,35 @@ func (o SignOptions) header() http.Header {
 // Sign signs an image and waits for the signature. replayed reports that the
 // idempotency key had been used for the same request before.
 func (c *Client) Sign(ctx context.Context, req SignatureRequest, o SignOptions) (s Signature, replayed bool, err error) {
-	_, header, err := c.do(ctx, call{method: http.MethodPost, path: "v1/signatures", header: o.header(), body: req, out: &s})
-	return s, header.Get("Idempotency-Replayed") == "true", err
+	replayed, err = c.finished(ctx, "v1/signatures", req, o, &s)
+	return s, replayed, err
+}
+
+// PendingError says that a signing call was accepted and goes on by itself: what
+// it signed is kept, and the log or the registry does not take it yet.
+type PendingError struct{ Operation Operation }
+
+// Error names the operation to be watched.
+func (e *PendingError) Error() string {
+	return "accepted and not finished: operation " + e.Operation.ID + " goes on"
+}
+
+// finished sends a signing call whose end is waited for. An operation in place of
+// the result is a *PendingError.
+func (c *Client) finished(ctx context.Context, path string, req any, o SignOptions, out any) (replayed bool, err error) {
+	var answer []byte
+	status, header, err := c.do(ctx, call{method: http.MethodPost, path: path, header: o.header(), body: req, out: &answer})
+	if err != nil {
+		return false, err
+	}
+	if status == http.StatusAccepted {
+		pending := &PendingError{}
+		if err := decodeAnswer(answer, &pending.Operation); err != nil {
+			return false, err
+		}
+		return false, pending
+	}
+	return header.Get("Idempotency-Replayed") == "true", decodeAnswer(answer, out)
 }
 
 // StartSign begins to sign and returns the operation to be watched.
@@ -85,15 +112,15 @@ func (c *Client) Attest(ctx context.Context, req AttestationRequest, o SignOptio
 	if err != nil {
 		return a, false, err
 	}
-	_, header, err := c.do(ctx, call{method: http.MethodPost, path: "v1/attestations", header: o.header(), body: body, out: &a})
-	return a, header.Get("Idempotency-Replayed") == "true", err
+	replayed, err = c.finished(ctx, "v1/attestations", body, o, &a)
+	return a, replayed, err
 }
 
 // Provenance has the service attest how an image was built, from the caller's
 // identity token.
 func (c *Client) Provenance(ctx context.Context, req ProvenanceRequest, o SignOptions) (a Attestation, replayed bool, err error) {
-	_, header, err := c.do(ctx, call{method: http.MethodPost, path: "v1/provenance", header: o.header(), body: req, out: &a})
-	return a, header.Get("Idempotency-Replayed") == "true", err
+	replayed, err = c.finished(ctx, "v1/provenance", req, o, &a)
+	return a, replayed, err
 }
 
 // StartAttest begins to attest and returns the operation to be watched.

@@ -28,3 +28,11 @@ func (l *Log) find(ctx context.Context, body []byte) (*rekorpb.TransparencyLogEn
 	}
 	return nil, ErrReadOnly
 }
+
+// ReadOnly reports whether the shard takes nothing new: it is, or is being,
+// frozen.
+func (s *Sequencer) ReadOnly() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sealed
+}
