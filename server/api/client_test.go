@@ -138,9 +138,15 @@ func TestClientPending(t *testing.T) {
 		_, _ = io.WriteString(w, `{"id":"01","kind":"signature","state":"running"}`)
 	})
 	for name, call := range map[string]func() error{
-		"sign":       func() error { _, _, err := c.Sign(t.Context(), api.SignatureRequest{}, api.SignOptions{}); return err },
-		"attest":     func() error { _, _, err := c.Attest(t.Context(), api.AttestationRequest{Predicate: []byte("{}")}, api.SignOptions{}); return err },
-		"provenance": func() error { _, _, err := c.Provenance(t.Context(), api.ProvenanceRequest{}, api.SignOptions{}); return err },
+		"sign": func() error { _, _, err := c.Sign(t.Context(), api.SignatureRequest{}, api.SignOptions{}); return err },
+		"attest": func() error {
+			_, _, err := c.Attest(t.Context(), api.AttestationRequest{Predicate: []byte("{}")}, api.SignOptions{})
+			return err
+		},
+		"provenance": func() error {
+			_, _, err := c.Provenance(t.Context(), api.ProvenanceRequest{}, api.SignOptions{})
+			return err
+		},
 	} {
 		err := call()
 		if pending, ok := errors.AsType[*api.PendingError](err); !ok || pending.Operation.ID != "01" || pending.Operation.Finished() {

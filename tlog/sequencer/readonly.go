@@ -7,7 +7,7 @@ import (
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 )
 
-// ErrReadOnly: an operator has the log take nothing new.
+// ErrReadOnly says that an operator has the log take nothing new.
 var ErrReadOnly = errors.New("log is read-only")
 
 // SetReadOnly has Append take nothing new from now on, or ends that. What is
