@@ -318,7 +318,7 @@ func TestDamagedShard(t *testing.T) {
 	if status, body := ready(); status != http.StatusOK || !strings.Contains(body, `"search":"damaged"`) {
 		t.Errorf("search: %d %s", status, body)
 	}
-	if kept, err := f.d.main.Checkpoints().All(t.Context()); err != nil || len(kept) != 2 || kept[1].Size != 1 {
+	if kept, err := f.d.main.Checkpoints().All(t.Context()); err != nil || len(kept) != 2 || kept[1].Size < 1 {
 		t.Errorf("kept: %+v, %v", kept, err)
 	}
 }
