@@ -21,6 +21,11 @@ func unmarshalProto(raw []byte) (*bundlepb.Bundle, error) {
 	if err := strictjson.Check(raw); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
 	}
+	return unmarshalCut(raw)
+}
+
+// unmarshalChecked is unmarshalProto of what passed strictjson.Check.
+func unmarshalChecked(raw []byte) (*bundlepb.Bundle, error) {
 	message := new(bundlepb.Bundle)
 	if err := protojson.Unmarshal(raw, message); err != nil {
 		// The library's text quotes the document; the place is enough.
