@@ -210,6 +210,13 @@ func (a *Archive) BySubject(ctx context.Context, digest attest.Digest, want func
 	return items, complete, nil
 }
 
+// Count is how much is kept for a digest, in any repository; more than can be
+// read of one digest counts as store.MaxPage. It grows with what is kept, and
+// nothing makes it less.
+func (a *Archive) Count(ctx context.Context, digest attest.Digest) (int, error) {
+	return a.bundles.Count(ctx, digest.String(), store.MaxPage)
+}
+
 func (a *Archive) content(ctx context.Context, id string) (Item, error) {
 	row, err := a.bundles.Get(ctx, id)
 	if err != nil {

@@ -48,6 +48,15 @@ func (b bundles) Get(ctx context.Context, id string) (Bundle, error) {
 	return found, nil
 }
 
+func (b bundles) Count(ctx context.Context, digest string, most int) (int, error) {
+	n, err := one(ctx, b.db.read(), scanInteger,
+		"SELECT COUNT(*) FROM (SELECT 1 FROM bundles WHERE digest = $1 LIMIT $2) AS kept", digest, most)
+	if err != nil {
+		return 0, b.db.mapError(ctx, "counting bundles", err)
+	}
+	return int(n), nil
+}
+
 func (b bundles) Relate(ctx context.Context, digest string, logged []string) error {
 	logged = slices.Clone(logged)
 	_, err := write(ctx, b.db, b.db.update, "relating a bundle", func(ctx context.Context, s session) (struct{}, error) {

@@ -200,6 +200,9 @@ type Bundles interface {
 	// ID) first, at most limit and at most MaxPage, with the Body of plain
 	// signatures only: a page of attestations may be hundreds of megabytes.
 	BySubject(ctx context.Context, digest string, limit int) ([]Bundle, error)
+	// Count is how many bundles of a digest are kept, or most if it is more:
+	// none is ever removed, so an equal number below most says that nothing came.
+	Count(ctx context.Context, digest string, most int) (int, error)
 	// Get returns a bundle with its Body, or ErrNotFound.
 	Get(ctx context.Context, id string) (Bundle, error)
 	// Each returns up to limit bundles whose ID is higher than after, by ID.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/maypok86/otter/v2"
@@ -14,12 +15,7 @@ import (
 	"github.com/countersign/countersign/attest"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/policy"
-)
-
-// Defaults of Config.
-const (
-	defaultCacheSize = 20_000
-	defaultPassedTTL = time.Minute
+	"github.com/countersign/countersign/store"
 )
 
 // verdictKey is everything a verdict depends on besides the subject's bytes.
@@ -30,9 +26,7 @@ type verdictKey struct {
 	repository string
 	policy     string
 	context    [sha256.Size]byte
-	policies   int64
-	keys       int64
-	trust      [sha256.Size]byte
+	epoch      [sha256.Size]byte
 }
 
 // contextKey is the same for equal contexts and for no others.
@@ -57,6 +51,10 @@ type outcome struct {
 	sure bool
 	// expires is when time alone may change it, or zero.
 	expires time.Time
+	// settled: no further signature or attestation could change it.
+	settled bool
+	// unreached: the registry gave no answer, so it is no word on the image.
+	unreached bool
 }
 
 func (o *outcome) expire(at time.Time) {
@@ -69,17 +67,39 @@ func undecided(code policy.Code, text string) outcome {
 	return outcome{verdict: policy.Failed, reasons: []policy.Reason{{Code: code, Message: text}}}
 }
 
+// kept is how much the archive had of a subject before it was judged. What is
+// not settled holds only while that is still so: a signature that was made or
+// ingested here or on another replica on the same database counts for the very
+// next question.
+type kept int
+
+// unknownKept says that the archive could not be asked.
+const unknownKept kept = -1
+
+// covers reports whether a verdict reached at k has seen all that is there at
+// now. The archive only grows; what it is too full to count covers nothing.
+func (k kept) covers(now kept) bool {
+	return k != unknownKept && now != unknownKept && k >= now && now < store.MaxPage
+}
+
 type remembered struct {
 	outcome outcome
+	kept    kept
 	expires time.Time
 }
+
+// good reports whether the verdict stands if the archive has now.
+func (r remembered) good(now kept) bool { return r.outcome.settled || r.kept.covers(now) }
 
 // memory remembers verdicts and lets concurrent questions about one key share
 // one round of work.
 type memory struct {
 	verdicts          *otter.Cache[verdictKey, remembered]
 	passed, failedTTL time.Duration
+	staleIfError      time.Duration
 	now               func() time.Time
+
+	hits, shared, rounds, stale atomic.Uint64
 
 	mu sync.Mutex
 	// flights are the rounds in progress. mu guards the map and the waiters
@@ -88,6 +108,7 @@ type memory struct {
 }
 
 type flight struct {
+	kept    kept
 	waiters int
 	cancel  context.CancelFunc
 	// done is closed when outcome is set.
@@ -96,13 +117,19 @@ type flight struct {
 }
 
 func newMemory(c Config, now func() time.Time) (*memory, error) {
-	m := &memory{passed: c.PassedTTL, failedTTL: c.FailedTTL, now: now, flights: make(map[verdictKey]*flight)}
+	m := &memory{
+		passed: c.PassedTTL, failedTTL: c.FailedTTL, staleIfError: min(c.StaleIfError, limits.StaleIfErrorMax),
+		now: now, flights: make(map[verdictKey]*flight),
+	}
 	if m.passed == 0 {
-		m.passed = defaultPassedTTL
+		m.passed = limits.PassedTTL
+	}
+	if m.failedTTL == 0 {
+		m.failedTTL = limits.FailedTTL
 	}
 	size := c.CacheSize
 	if size == 0 {
-		size = defaultCacheSize
+		size = limits.Verdicts
 	}
 	if size < 0 {
 		return m, nil
@@ -115,52 +142,81 @@ func newMemory(c Config, now func() time.Time) (*memory, error) {
 	return m, nil
 }
 
-func (m *memory) recall(key verdictKey) (outcome, bool) {
+// recall is what is remembered and has not aged.
+func (m *memory) recall(key verdictKey) (remembered, bool) {
 	if m.verdicts == nil {
-		return outcome{}, false
+		return remembered{}, false
 	}
 	r, ok := m.verdicts.GetIfPresent(key)
-	if !ok || !m.now().Before(r.expires) {
-		return outcome{}, false
-	}
-	return r.outcome, true
+	return r, ok && m.now().Before(r.expires)
 }
 
-// remember keeps what is sure, and FAILED only if the configuration says so: a
-// signature that arrives must count for the next question.
-func (m *memory) remember(key verdictKey, out outcome) {
-	if m.verdicts == nil || !out.sure {
+// lapsed is a verdict that passed under exactly this key and is too old to be
+// answered while the registry can be asked.
+func (m *memory) lapsed(key verdictKey) (remembered, bool) {
+	if m.verdicts == nil || m.staleIfError <= 0 {
+		return remembered{}, false
+	}
+	r, ok := m.verdicts.GetIfPresent(key)
+	now := m.now()
+	switch {
+	case !ok || r.outcome.verdict != policy.Passed,
+		!now.Before(r.outcome.at.Add(m.staleIfError)),
+		!r.outcome.expires.IsZero() && !now.Before(r.outcome.expires):
+		return remembered{}, false
+	}
+	return r, true
+}
+
+// remember keeps what is sure. FAILED ages sooner than PASSED: a signature that
+// somebody else attaches in the registry is not seen from here.
+func (m *memory) remember(key verdictKey, out outcome, at kept) {
+	if m.verdicts == nil || out.unreached {
 		return
 	}
 	ttl := m.passed
 	if out.verdict != policy.Passed || len(out.warnings) > 0 {
 		ttl = m.failedTTL
 	}
-	if ttl <= 0 {
+	if !out.sure || ttl <= 0 {
+		// It is not to be answered again, and what passed before is refuted.
+		m.verdicts.Invalidate(key)
 		return
 	}
 	// Not a moment longer than the attestations that it rests on.
 	until := outcome{expires: m.now().Add(ttl)}
 	until.expire(out.expires)
-	m.verdicts.Set(key, remembered{outcome: out, expires: until.expires})
+	m.verdicts.Set(key, remembered{outcome: out, kept: at, expires: until.expires})
 }
 
 // ask recalls the verdict of key, or waits for the one round of work that
 // decides it. A waiter leaves at its own deadline; the work goes on while
-// anybody waits, and is cancelled when the last one leaves.
-func (m *memory) ask(ctx context.Context, key verdictKey, work func(context.Context) outcome) (out outcome, cached bool, err error) {
-	if out, ok := m.recall(key); ok {
-		return out, true, nil
+// anybody waits, and is cancelled when the last one leaves. count is asked
+// unless the verdict is settled; work is told what it said.
+func (m *memory) ask(ctx context.Context, key verdictKey, count func() kept, work func(context.Context, kept) outcome) (out outcome, cached bool, err error) {
+	r, ok := m.recall(key)
+	if ok && r.outcome.settled {
+		m.hits.Add(1)
+		return r.outcome, true, nil
+	}
+	now := count()
+	if ok && r.good(now) {
+		m.hits.Add(1)
+		return r.outcome, true, nil
 	}
 	m.mu.Lock()
 	// Asked again under the lock: a flight remembers before it leaves the map.
-	if out, ok := m.recall(key); ok {
+	if r, ok := m.recall(key); ok && r.good(now) {
 		m.mu.Unlock()
-		return out, true, nil
+		m.hits.Add(1)
+		return r.outcome, true, nil
 	}
 	f, ok := m.flights[key]
-	if !ok {
-		f = m.start(ctx, key, work)
+	if ok && (f.kept.covers(now) || f.kept == now) {
+		m.shared.Add(1)
+	} else {
+		m.rounds.Add(1)
+		f = m.start(ctx, key, now, work)
 	}
 	f.waiters++
 	m.mu.Unlock()
@@ -175,23 +231,29 @@ func (m *memory) ask(ctx context.Context, key verdictKey, work func(context.Cont
 	return outcome{}, false, ctx.Err()
 }
 
-// start must be called with mu held.
-func (m *memory) start(ctx context.Context, key verdictKey, work func(context.Context) outcome) *flight {
+// start must be called with mu held. A flight that has not seen what the
+// archive has now goes on for those who wait for it.
+func (m *memory) start(ctx context.Context, key verdictKey, at kept, work func(context.Context, kept) outcome) *flight {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limits.VerifyTimeoutMax)
-	f := &flight{cancel: cancel, done: make(chan struct{})}
+	f := &flight{kept: at, cancel: cancel, done: make(chan struct{})}
 	m.flights[key] = f
 	go func() {
 		defer cancel()
-		f.outcome = work(ctx)
-		m.remember(key, f.outcome)
-		m.mu.Lock()
-		if m.flights[key] == f {
-			delete(m.flights, key)
-		}
-		m.mu.Unlock()
+		f.outcome = work(ctx, at)
+		m.land(key, f)
 		close(f.done)
 	}()
 	return f
+}
+
+// land remembers a flight's outcome, unless a later flight saw more.
+func (m *memory) land(key verdictKey, f *flight) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.flights[key] == f {
+		m.remember(key, f.outcome, f.kept)
+		delete(m.flights, key)
+	}
 }
 
 // leave reports whether the outcome came in the last moment.

@@ -39,7 +39,7 @@ func (v *Verifier) CheckFresh(ctx context.Context, fresh Fresh) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	root, err := prepare(policy.SelfRoot, v.trust())
+	root, err := v.prepared()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrNotFresh, err)
 	}

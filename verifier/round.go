@@ -42,6 +42,10 @@ type round struct {
 	unsure bool
 	// unread, if it has a code, is why not everything about the image is known.
 	unread policy.Reason
+	// ahead is what is attached, if that is being read already.
+	ahead *ahead
+	// unreached: the registry gave no answer about what is attached.
+	unreached bool
 }
 
 // seat is a matching policy with its authorities' keys read and its facts so
@@ -62,7 +66,7 @@ func (r *round) decide(ctx context.Context) outcome {
 	}
 	if len(r.panel) == 0 {
 		return outcome{
-			verdict: policy.Failed, sure: true,
+			verdict: policy.Failed, sure: true, settled: true, at: r.bench.now,
 			reasons: []policy.Reason{{Code: policy.NoPolicy, Message: "no policy covers " + r.subject.Name() + ": an image that no policy covers may not run"}},
 		}
 	}
@@ -73,9 +77,14 @@ func (r *round) decide(ctx context.Context) outcome {
 		r.weigh(ctx, r.attached(ctx))
 	}
 	if ctx.Err() != nil {
-		return undecided(policy.DeadlineExceeded, "the image could not be decided in time")
+		out := undecided(policy.DeadlineExceeded, "the image could not be decided in time")
+		out.unreached = true
+		return out
 	}
-	return r.outcome()
+	out := r.outcome()
+	out.settled = out.verdict == policy.Passed && len(out.warnings) == 0 && !r.needs.Everything
+	out.unreached = r.unreached && out.verdict != policy.Passed
+	return out
 }
 
 func (r *round) seatPolicies(ctx context.Context) error {
@@ -219,8 +228,9 @@ func tooMany(n int) *fault {
 // attached is what the registry keeps with the digest. What could not be read
 // is evidence of its own kind: it accepts nothing and says why.
 func (r *round) attached(ctx context.Context) []*evidence {
-	got, err := r.registry.AttachmentsFor(ctx, r.subject, registry.Want{Type: r.wants})
+	got, err := r.attachments(ctx)
 	if err != nil {
+		r.unreached = unreached(err)
 		r.log.InfoContext(ctx, "reading attachments", "image", r.subject.String(), "error", err)
 		f, sure := faultOf(err)
 		r.missed(f, sure)
@@ -395,12 +405,5 @@ func (r *round) identityOf(ctx context.Context, s signer, who *policy.IdentityAu
 }
 
 func (r *round) trustRoot(ctx context.Context, name string) (*trusted, error) {
-	if r.Verifier.roots == nil {
-		return nil, store.ErrNotFound
-	}
-	other, err := r.Verifier.roots.TrustRoot(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return prepare(name, other)
+	return r.question.others.get(ctx, r.Verifier.roots, name)
 }

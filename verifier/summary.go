@@ -2,7 +2,6 @@ package verifier
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -120,6 +119,8 @@ func (v *Verifier) vouching(result Result) ([]PolicyResult, error) {
 		return nil, fmt.Errorf("%w: this verifier has no name", ErrNoSummary)
 	case result.Verdict != policy.Passed, result.Grounds.At.IsZero():
 		return nil, fmt.Errorf("%w: the image did not pass", ErrNoSummary)
+	case result.Stale:
+		return nil, fmt.Errorf("%w: the registry could not be reached", ErrNoSummary)
 	case len(result.Reasons) > 0:
 		// An exception lets an image pass that the policies would not.
 		return nil, fmt.Errorf("%w: the image passed for another reason than its policies", ErrNoSummary)
@@ -219,9 +220,4 @@ func buildLevel(enforcing []PolicyResult) string {
 		return "SLSA_BUILD_LEVEL_UNEVALUATED"
 	}
 	return "SLSA_BUILD_LEVEL_" + strconv.Itoa(most)
-}
-
-// under is the part of a verdict's key that is not the question.
-func (k verdictKey) under() [sha256.Size]byte {
-	return sha256.Sum256(fmt.Appendf(nil, "%d %d %s", k.policies, k.keys, hex.EncodeToString(k.trust[:])))
 }

@@ -66,6 +66,9 @@ type Archive interface {
 	BySubject(ctx context.Context, digest attest.Digest, want func(predicateType string) bool, limit int) (items []archive.Item, complete bool, err error)
 	// Decide keeps decisions durably, all or none.
 	Decide(ctx context.Context, decisions ...archive.Decision) error
+	// Count is how many items of a digest are kept, at most store.MaxPage. It
+	// grows with each that is kept, wherever that was done, and never shrinks.
+	Count(ctx context.Context, digest attest.Digest) (int, error)
 }
 
 // Keys gives the public halves and the life cycle of managed keys.
@@ -126,11 +129,17 @@ type Config struct {
 	// CacheSize bounds the remembered verdicts; 0 means 20,000, negative
 	// remembers none.
 	CacheSize int
-	// PassedTTL and FailedTTL bound how long a verdict is remembered. PassedTTL
-	// 0 means one minute. FailedTTL 0 remembers no FAILED: users sign what was
-	// refused and ask again.
+	// PassedTTL and FailedTTL bound how long a verdict is remembered; 0 means
+	// limits.PassedTTL and limits.FailedTTL, negative remembers none. Any change of
+	// trust ends both at once, and so does a signature that is kept for what FAILED
+	// or PASSED with warnings. A signature that only the registry has is seen when
+	// the time is over.
 	PassedTTL time.Duration
 	FailedTTL time.Duration
+	// StaleIfError is how old a PASSED may be that is answered, and marked, while
+	// its registry cannot be reached; 0 answers none, and no more than
+	// limits.StaleIfErrorMax counts.
+	StaleIfError time.Duration
 }
 
 // Request is one question about some images.
@@ -171,6 +180,9 @@ type Result struct {
 	Policies []PolicyResult  `json:"policies"`
 	// Cached reports that the verdict was reached for an earlier question.
 	Cached bool `json:"cached"`
+	// Stale reports that the registry could not be reached and the verdict is an
+	// old one; a warning says of when.
+	Stale bool `json:"stale,omitempty"`
 	// DecisionID names the decision's record; each answer has its own.
 	DecisionID string `json:"decisionId,omitempty"`
 	// Unrecorded reports that the journal's storage was exhausted: there is no

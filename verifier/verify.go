@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/countersign/countersign/archive"
 	"github.com/countersign/countersign/attest"
@@ -38,15 +39,11 @@ type Verifier struct {
 	log    *slog.Logger
 	memory *memory
 	large  room
-	loaded atomic.Pointer[loadedPolicies]
+	epochs epochs
+	wards  wards
+	own    atomic.Pointer[ownRoot]
 	// unrecorded counts the verdicts that were answered without a record.
 	unrecorded atomic.Uint64
-}
-
-// loadedPolicies are the policies of one revision.
-type loadedPolicies struct {
-	revision int64
-	policies []Loaded
 }
 
 // New makes a Verifier. It fails when a required part of c is missing.
@@ -66,6 +63,7 @@ func New(c Config) (*Verifier, error) {
 	if v.log == nil {
 		v.log = slog.New(slog.DiscardHandler)
 	}
+	v.epochs.read = v.readEpoch
 	var err error
 	v.memory, err = newMemory(c, v.clock.Now)
 	return v, err
@@ -73,13 +71,18 @@ func New(c Config) (*Verifier, error) {
 
 // question is what all images of a request share.
 type question struct {
-	request          Request
-	policies         []Loaded
-	policiesRevision int64
-	keysRevision     int64
-	trusted          *trusted
-	context          map[string]string
-	contextKey       [32]byte
+	*epoch
+	request Request
+	// policies are those that were asked for.
+	policies   []Loaded
+	context    map[string]string
+	contextKey [32]byte
+	began      time.Time
+}
+
+// key is what the verdict on a digest depends on.
+func (q *question) key(ref registry.Reference) verdictKey {
+	return verdictKey{digest: ref.Digest, repository: ref.Name(), policy: q.request.Policy, context: q.contextKey, epoch: q.sum}
 }
 
 // Verify judges every image of the request and journals each decision before
@@ -175,9 +178,21 @@ func (v *Verifier) inTurn(ctx context.Context, turn chan struct{}, q *question, 
 	case turn <- struct{}{}:
 		defer func() { <-turn }()
 	case <-ctx.Done():
-		return result.failed(ctx.Err())
+		return v.unanswered(ctx, q, result, ref, ctx.Err())
 	}
 	return v.image(ctx, q, result, ref)
+}
+
+// unanswered is the result of an image whose question got no answer in time.
+func (v *Verifier) unanswered(ctx context.Context, q *question, result Result, ref registry.Reference, err error) Result {
+	if !ref.Digest.IsZero() {
+		key := q.key(ref)
+		if old, ok := v.stale(ctx, key, q.began, err); ok {
+			result.Cached, result.Stale = true, true
+			return result.answer(old, key)
+		}
+	}
+	return result.failed(err)
 }
 
 // image resolves a tag, once, and asks for the verdict on the digest. A digest
@@ -185,34 +200,44 @@ func (v *Verifier) inTurn(ctx context.Context, turn chan struct{}, q *question, 
 func (v *Verifier) image(ctx context.Context, q *question, result Result, ref registry.Reference) Result {
 	var manifest *registry.Manifest
 	if ref.Digest.IsZero() {
-		m, err := v.resolve(ctx, ref)
+		m, err := v.resolveTag(ctx, ref)
 		if err != nil {
 			return result.failed(err)
 		}
 		manifest, ref = m, ref.WithDigest(m.Digest)
 		result.Digest, result.Pinned = m.Digest.String(), ref.Pinned(m.Digest)
 	}
-	key := verdictKey{
-		digest: ref.Digest, repository: ref.Name(), policy: q.request.Policy, context: q.contextKey,
-		policies: q.policiesRevision, keys: q.keysRevision, trust: q.trusted.fingerprint,
-	}
-	out, cached, err := v.memory.ask(ctx, key, func(ctx context.Context) outcome {
-		return v.work(ctx, q, ref, manifest)
+	key := q.key(ref)
+	out, cached, err := v.memory.ask(ctx, key, func() kept { return v.keptOf(ctx, key) }, func(ctx context.Context, at kept) outcome {
+		return v.work(ctx, q, ref, manifest, at)
 	})
 	if err != nil {
-		return result.failed(err)
+		if manifest != nil {
+			return result.failed(err)
+		}
+		return v.unanswered(ctx, q, result, ref, err)
 	}
-	result.Verdict, result.Cached = out.verdict, cached
-	result.Reasons = append([]policy.Reason{}, out.reasons...)
-	result.Policies = append([]PolicyResult{}, out.policies...)
-	result.Warnings = slices.Clone(out.warnings)
-	result.Grounds = Grounds{At: out.at, Under: key.under()}
-	return result
+	if out.unreached && manifest == nil {
+		if old, ok := v.stale(ctx, key, q.began, nil); ok {
+			out, cached, result.Stale = old, true, true
+		}
+	}
+	result.Cached = cached
+	return result.answer(out, key)
+}
+
+func (v *Verifier) resolveTag(ctx context.Context, ref registry.Reference) (*registry.Manifest, error) {
+	leave, err := v.wards.enter(ctx, ref.Host)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return v.resolve(ctx, ref)
 }
 
 // work is one round over one digest. The manifest is read here unless the tag
 // already was.
-func (v *Verifier) work(ctx context.Context, q *question, ref registry.Reference, manifest *registry.Manifest) (out outcome) {
+func (v *Verifier) work(ctx context.Context, q *question, ref registry.Reference, manifest *registry.Manifest, at kept) (out outcome) {
 	// A library that panics on a publisher's bytes must cost that image its
 	// verdict, not every caller the service (row H7).
 	defer func() {
@@ -221,15 +246,31 @@ func (v *Verifier) work(ctx context.Context, q *question, ref registry.Reference
 			out = undecided(policy.PolicyError, "the image could not be judged: an internal fault was recorded")
 		}
 	}()
-	if manifest == nil {
-		m, err := v.resolve(ctx, ref.WithDigest(ref.Digest))
-		if err != nil {
-			f, _ := faultOf(err)
-			return undecided(f.code, f.text)
-		}
-		manifest = m
+	leave, err := v.wards.enter(ctx, ref.Host)
+	if err != nil {
+		return unread(err)
 	}
-	return v.round(q, ref, manifest).decide(ctx)
+	defer leave()
+	var listing *ahead
+	if manifest == nil {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel() // nobody wants the listing of what is not there
+		listing = v.lookAhead(ctx, q, ref, at)
+		if manifest, err = v.resolve(ctx, ref.WithDigest(ref.Digest)); err != nil {
+			return unread(err)
+		}
+	}
+	r := v.round(q, ref, manifest)
+	r.ahead = listing
+	return r.decide(ctx)
+}
+
+// unread is the outcome for a manifest that could not be read.
+func unread(err error) outcome {
+	f, _ := faultOf(err)
+	out := undecided(f.code, f.text)
+	out.unreached = unreached(err)
+	return out
 }
 
 // round is one over a manifest that was read.
@@ -268,24 +309,20 @@ func (r Result) failed(err error) Result {
 	return r
 }
 
-// question checks the request and takes the policies, revisions and trusted
-// root that hold for all of it. Revisions are read before what they are of: a
-// change in between is judged by the newer state under the older key, which no
-// later question uses.
+// question checks the request and takes the epoch that holds for all of it.
 func (v *Verifier) question(ctx context.Context, request Request) (*question, error) {
 	if err := request.check(); err != nil {
 		return nil, err
 	}
-	q := &question{request: request, context: request.Context, contextKey: contextKey(request.Context)}
+	q := &question{request: request, context: request.Context, contextKey: contextKey(request.Context), began: v.clock.Now()}
 	var err error
-	if q.keysRevision, err = v.keys.Revision(ctx); err != nil {
-		return nil, fmt.Errorf("%w: reading revision of keys: %w", ErrPolicies, err)
-	}
-	inForce, err := v.policiesInForce(ctx)
-	if err != nil {
+	if q.epoch, err = v.epochs.now(ctx); err != nil {
+		if !errors.Is(err, ErrPolicies) {
+			err = fmt.Errorf("%w: %w", ErrPolicies, err)
+		}
 		return nil, err
 	}
-	q.policies, q.policiesRevision = inForce.policies, inForce.revision
+	q.policies = q.epoch.policies
 	if request.Policy != "" {
 		i := slices.IndexFunc(q.policies, func(l Loaded) bool { return l.Policy.Name == request.Policy })
 		if i < 0 {
@@ -293,30 +330,7 @@ func (v *Verifier) question(ctx context.Context, request Request) (*question, er
 		}
 		q.policies = q.policies[i : i+1]
 	}
-	if q.trusted, err = prepare(policy.SelfRoot, v.trust()); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPolicies, err)
-	}
 	return q, nil
-}
-
-func (v *Verifier) policiesInForce(ctx context.Context) (*loadedPolicies, error) {
-	revision, err := v.policies.Revision(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: reading revision: %w", ErrPolicies, err)
-	}
-	if have := v.loaded.Load(); have != nil && have.revision == revision {
-		return have, nil
-	}
-	loaded, err := v.policies.Policies(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPolicies, err)
-	}
-	if len(loaded) > limits.Policies {
-		return nil, fmt.Errorf("%w: more than %d", ErrPolicies, limits.Policies)
-	}
-	now := &loadedPolicies{revision: revision, policies: loaded}
-	v.loaded.Store(now)
-	return now, nil
 }
 
 func (r Request) check() error {

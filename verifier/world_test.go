@@ -66,6 +66,8 @@ func newWorld(t testing.TB, change ...func(*verifier.Config)) *world {
 		Trust: func() trust.Root { return *w.root.Load() },
 		NewID: func() string { return fmt.Sprintf("decision-%d", w.ids.Add(1)) },
 		Clock: clock.Func(func() time.Time { return *w.now.Load() }),
+		// The clock stands still: a FAILED would be remembered for ever.
+		FailedTTL: -1,
 	}
 	for _, f := range change {
 		f(&config)
@@ -300,6 +302,12 @@ func (m *memoryArchive) BySubject(_ context.Context, d attest.Digest, want func(
 		}
 	}
 	return items[:min(limit, len(items))], len(items) <= limit, nil
+}
+
+func (m *memoryArchive) Count(_ context.Context, d attest.Digest) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.items[d]), nil
 }
 
 func (m *memoryArchive) Decide(ctx context.Context, ds ...archive.Decision) error {

@@ -160,5 +160,8 @@ func (o *offlineJudge) BySubject(context.Context, attest.Digest, func(string) bo
 	return nil, true, nil
 }
 
+// Count is always the same.
+func (o *offlineJudge) Count(context.Context, attest.Digest) (int, error) { return 0, nil }
+
 // Decide keeps nothing: the answer is on the terminal.
 func (o *offlineJudge) Decide(context.Context, ...archive.Decision) error { return nil }

@@ -458,3 +458,34 @@ const (
 	ForeignDocuments = 256
 	ForeignFields    = 20_000
 )
+
+// What keeps verdicts quick and a registry's troubles its own.
+const (
+	// RegistryRounds bounds the images of one registry host that are judged at
+	// the same time, over all requests, and RegistryRoundsWaiting those that wait
+	// for that; what comes then is refused at once.
+	RegistryRounds        = 64
+	RegistryRoundsWaiting = 1024
+	// RegistryFailures is after how many requests in a row without an answer a
+	// registry is left alone for RegistryRest, and then asked by one request at a
+	// time. A request that its caller gave up counts from RegistrySlow on.
+	RegistryFailures = 8
+	RegistryRest     = 2 * time.Second
+	RegistrySlow     = 4 * time.Second
+	// ManifestFresh is how long the verifier takes the existence of a manifest
+	// from an earlier reading of its bytes, and ManifestsFresh bounds those bytes.
+	ManifestFresh  = time.Minute
+	ManifestsFresh = 16 << 20
+	// PassedTTL and FailedTTL are how long a verdict is remembered unless it is
+	// configured, and VerdictTTLMax the most that may be.
+	PassedTTL     = time.Minute
+	FailedTTL     = 3 * time.Second
+	VerdictTTLMax = time.Hour
+	// Verdicts bounds the verdicts that are remembered.
+	Verdicts = 20_000
+	// StaleIfErrorMax is the most that a verdict may be old that is answered
+	// because the registry cannot be reached, and StaleWait how long a question
+	// must have waited before its own deadline counts as that.
+	StaleIfErrorMax = 24 * time.Hour
+	StaleWait       = 2 * time.Second
+)
