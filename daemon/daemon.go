@@ -82,6 +82,8 @@ type Config struct {
 	Authorities AuthorityKeys
 	// Backends replace the back ends of the same names that the build has.
 	Backends map[string]keys.Backend
+	// Verdicts says how long verdicts are remembered.
+	Verdicts VerdictConfig
 	// Version is told by /healthz and the User-Agent.
 	Version string
 	// Clock is the machine's when nil; Logger discards when nil.
@@ -157,7 +159,7 @@ func (d *Daemon) complete() error {
 	if c.DataDir == "" {
 		return errors.New("a data folder is required")
 	}
-	if err := errors.Join(c.Authorities.Check(), c.Monitor.complete()); err != nil {
+	if err := errors.Join(c.Authorities.Check(), c.Monitor.complete(), c.Verdicts.Check()); err != nil {
 		return err
 	}
 	if c.Organization == "" {

@@ -108,16 +108,6 @@ func (d *Daemon) openRecords(_ context.Context, s *services) error {
 	return nil
 }
 
-func (d *Daemon) openVerifier(_ context.Context, s *services) error {
-	var err error
-	s.verifier, err = verifier.New(verifier.Config{
-		Registry: s.registry, Archive: s.archive, Keys: d.ring, Policies: policies{d.catalog},
-		Trust: s.trustRoot, Roots: d.catalog, PublicURL: s.publicURL, Version: d.cfg.Version,
-		NewID: newID, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
-	})
-	return err
-}
-
 func (d *Daemon) openSigner(_ context.Context, s *services) error {
 	var err error
 	d.signer, err = signer.New(signer.Config{

@@ -10,7 +10,7 @@ import (
 
 // collectors are the parts that measure themselves.
 func (d *Daemon) collectors(s *services) []prometheus.Collector {
-	all := []prometheus.Collector{d.tuf, d.search, d.anchors, d.monitor, s.unrecorded()}
+	all := []prometheus.Collector{d.tuf, d.search, d.anchors, d.monitor, s.unrecorded(), s.verdictCounts()}
 	if d.cfg.Witnesses != nil {
 		all = append(all, d.cfg.Witnesses)
 	}

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,6 +46,7 @@ type Client struct {
 	foreign *http.Client
 	timeout time.Duration
 	writers keyedLocks
+	recent  *recent
 
 	mu sync.Mutex
 	// origins by host, with the rule they were made of; guarded by mu.
@@ -61,7 +63,7 @@ func newClient(config Config, n network, timeout time.Duration) *Client {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Client{
-		config: config, network: n, timeout: timeout,
+		config: config, network: n, timeout: timeout, recent: newRecent(),
 		// Where a registry keeps its blobs elsewhere, no rule of ours speaks
 		// for that place: public addresses and public authorities only.
 		foreign: newHTTPClient(n.transport(false, "")),
@@ -139,11 +141,12 @@ func (c *Client) Resolve(ctx context.Context, ref Reference) (Manifest, error) {
 	}
 	return fromAny(ctx, c, ref, func(ctx context.Context, s source) (Manifest, error) {
 		m, err := s.manifest(ctx, identifier(ref))
+		m.Reference = ref
+		m.Reference.Digest = m.Digest
+		c.note(s, ref, m, err)
 		if err != nil {
 			return Manifest{}, err
 		}
-		m.Reference = ref
-		m.Reference.Digest = m.Digest
 		return m, nil
 	})
 }
@@ -168,6 +171,8 @@ type source struct {
 	repository string
 	actions    string
 	mirror     bool
+	// asked is the mark of the rule of the registry that was asked for.
+	asked [sha256.Size]byte
 }
 
 // identifier is what names the manifest in the URL.
@@ -234,7 +239,7 @@ func (c *Client) sources(ctx context.Context, ref Reference) ([]source, error) {
 	if err != nil {
 		return nil, err
 	}
-	main := source{origin: o, repository: ref.Repository, actions: actionsPull}
+	main := source{origin: o, repository: ref.Repository, actions: actionsPull, asked: o.mark}
 	var mirrors []source
 	for _, m := range o.rule.Mirrors {
 		host, prefix, ok := strings.Cut(m, "/")
@@ -247,7 +252,7 @@ func (c *Client) sources(ctx context.Context, ref Reference) ([]source, error) {
 			c.config.Logger.WarnContext(ctx, "mirror passed over", "registry", ref.Host, "mirror", host, "error", err)
 			continue
 		}
-		mirrors = append(mirrors, source{origin: mirror, repository: repository, actions: actionsPull, mirror: true})
+		mirrors = append(mirrors, source{origin: mirror, repository: repository, actions: actionsPull, mirror: true, asked: o.mark})
 	}
 	if len(mirrors) > 0 && o.paused() {
 		return append(mirrors, main), nil

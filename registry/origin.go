@@ -31,6 +31,7 @@ type origin struct {
 	config  Config
 	timeout time.Duration
 	auth    authState
+	breaker breaker
 
 	mu sync.Mutex
 	// pausedUntil is guarded by mu.
@@ -272,13 +273,19 @@ func (o *origin) send(ctx context.Context, c call, target *url.URL, here bool, a
 		setIf(req.Header, "User-Agent", o.config.UserAgent)
 	}
 	setIf(req.Header, "Accept", c.accept)
-	resp, err := client.Do(req)
-	o.observe(req, resp)
-	if err != nil {
-		return answer{}, err
+	exchange := func() (answer, error) {
+		resp, err := client.Do(req)
+		o.observe(req, resp)
+		if err != nil {
+			return answer{}, err
+		}
+		defer resp.Body.Close()
+		return receive(resp, c, target)
 	}
-	defer resp.Body.Close()
-	return receive(resp, c, target)
+	if !here {
+		return exchange() // how a foreign place does says nothing of this one
+	}
+	return o.guarded(ctx, exchange)
 }
 
 func bodyOf(b []byte) io.Reader {

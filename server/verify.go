@@ -212,7 +212,7 @@ func same[T any](v T) T { return v }
 func wireResult(r verifier.Result) api.VerifyResult {
 	return api.VerifyResult{
 		Image: r.Image, Pinned: r.Pinned, Digest: r.Digest, Verdict: r.Verdict, Reasons: each(r.Reasons, same),
-		Policies: each(r.Policies, wirePolicyResult), Cached: r.Cached, DecisionID: r.DecisionID, Unrecorded: r.Unrecorded, Warnings: r.Warnings,
+		Policies: each(r.Policies, wirePolicyResult), Cached: r.Cached, Stale: r.Stale, DecisionID: r.DecisionID, Unrecorded: r.Unrecorded, Warnings: r.Warnings,
 	}
 }
 

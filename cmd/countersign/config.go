@@ -56,6 +56,9 @@ func settings() []setting {
 		{"monitor.webhook", "", "URL that alarms about the log are posted to as CloudEvents"},
 		{"monitor.interval", limits.MonitorOwn, "pause between two looks at the own log (100ms or more)"},
 		{"monitor.also", "", "URLs of mirrors that must serve the same log, separated by commas"},
+		{"verify.passed-ttl", limits.PassedTTL, "how long a PASSED is answered again while nothing that it rests on changed (0 to 1h)"},
+		{"verify.failed-ttl", limits.FailedTTL, "the same for a FAILED; a signature that only the registry has is seen after that (0 to 1h)"},
+		{"verify.stale-if-error", time.Duration(0), "how old a PASSED may be that is answered, marked as stale, while the registry cannot be reached (0 is never, at most 24h)"},
 		{"keys.refs", "", "references by which API callers may adopt keys of other back ends, separated by commas; * stands for one name, as in hashivault://*"},
 		{"authorities.ca-root", "", "reference of the certificate authority's root key when it is made; empty is the data folder"},
 		{"authorities.ca", "", "the same for the issuing key"},
@@ -242,7 +245,28 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 	if c.daemon.Monitor, err = monitorConfig(k); err != nil {
 		return c, err
 	}
+	if c.daemon.Verdicts, err = verdictConfig(k); err != nil {
+		return c, err
+	}
 	return c, keyConfig(k, &c.daemon)
+}
+
+// verdictConfig reads how long verdicts are remembered. Here 0 is 0; what takes
+// the place of a default is the default that the settings name.
+func verdictConfig(k *koanf.Koanf) (daemon.VerdictConfig, error) {
+	ttl := func(key string) time.Duration {
+		if d := k.Duration(key); d != 0 {
+			return d
+		}
+		return -1
+	}
+	c := daemon.VerdictConfig{
+		PassedTTL: ttl("verify.passed-ttl"), FailedTTL: ttl("verify.failed-ttl"), StaleIfError: k.Duration("verify.stale-if-error"),
+	}
+	if err := c.Check(); err != nil {
+		return c, fmt.Errorf("%w: verify: %w", errConfig, err)
+	}
+	return c, nil
 }
 
 // monitorConfig reads how the service follows its own log.

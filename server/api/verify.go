@@ -34,6 +34,7 @@ type VerifyResult struct {
 	Reasons    []policy.Reason `json:"reasons" nullable:"false"`
 	Policies   []PolicyResult  `json:"policies" nullable:"false"`
 	Cached     bool            `json:"cached"`
+	Stale      bool            `json:"stale,omitempty" doc:"The registry could not be reached and the verdict is an old one; a warning says of when."`
 	DecisionID string          `json:"decisionId,omitempty"`
 	Unrecorded bool            `json:"unrecorded,omitempty" doc:"The service's storage is exhausted: the verdict stands, and there is no record of it."`
 	Warnings   []string        `json:"warnings,omitempty" nullable:"false"`
