@@ -112,6 +112,14 @@ bench-identity: peers ## signatures by identity, beside stock cosign
 bench-attest: peers ## attestations, and policies over a 5 MB SBOM, beside stock cosign
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkAttest' -benchtime 1x -timeout 30m ./cmd/countersign
 
+.PHONY: bench-verify
+bench-verify: peers ## verdicts cold and warm, beside stock cosign, and memory after VERIFY_DIGESTS (100000)
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkVerify' -benchtime 1x -timeout 60m ./cmd/countersign -args -verify-digests $(or $(VERIFY_DIGESTS),100000)
+
+.PHONY: soak-verify
+soak-verify: ## SOAK (30m) of questions, a third about hostile images, while all trust changes
+	$(GO) test -tags soak -count=1 -timeout 10h -v ./server -run '^TestSoakVerify$$' -args -soak $(or $(SOAK),30m)
+
 .PHONY: peers
 peers: ## build the stock peers named in testdata/peers/list
 	testdata/peers/build $(PEERS)
