@@ -44,7 +44,7 @@ type Description struct {
 	CreatedAt time.Time `json:"createdAt"`
 	// Version is of the program that wrote it.
 	Version string `json:"version"`
-	// Origin is the log's.
+	// Origin is the log's host name; each shard's checkpoint names its own.
 	Origin string  `json:"origin"`
 	Shards []Shard `json:"shards"`
 	// External says that everything but keys and the log's index is in a

@@ -59,7 +59,7 @@ type Config struct {
 	// Database is a postgres:// URL, or empty for the embedded database.
 	Database string
 	// PublicURL is http(s)://HOST[:PORT] as clients see the service. HOST is
-	// the log's origin: it cannot change while the folder is used.
+	// the log's name: it cannot change while the folder is used.
 	PublicURL string
 	// Organization is named in the timestamp authority's certificates; default
 	// Countersign.
@@ -95,6 +95,7 @@ type Config struct {
 // use.
 type Daemon struct {
 	cfg    Config
+	public *url.URL
 	origin string
 	lock   *flock.Flock
 
@@ -155,7 +156,7 @@ func (d *Daemon) complete() error {
 	if err != nil || u.Hostname() == "" {
 		return errors.New("the public URL must be http(s)://HOST[:PORT]")
 	}
-	d.origin = u.Hostname()
+	d.public, d.origin = u, u.Hostname()
 	if c.DataDir == "" {
 		return errors.New("a data folder is required")
 	}

@@ -10,12 +10,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/server"
 	"github.com/countersign/countersign/tlog/sequencer"
-	"github.com/countersign/countersign/trust"
 	"github.com/countersign/countersign/trust/tuf"
 )
 
@@ -59,8 +57,12 @@ func (d *Daemon) shardConfig(ctx context.Context, shard int) (sequencer.Config, 
 	if err != nil {
 		return sequencer.Config{}, fmt.Errorf("opening key %s: %w", key.Name, err)
 	}
+	origin, err := d.shardOrigin(shard, signer.Public())
+	if err != nil {
+		return sequencer.Config{}, err
+	}
 	return sequencer.Config{
-		Dir: d.path(shardFolder(shard)), Origin: d.origin, Signer: signer, Leaves: d.local.ShardLeaves(shard),
+		Dir: d.path(shardFolder(shard)), Origin: origin, Signer: signer, Leaves: d.local.ShardLeaves(shard),
 		// Promises of legacy signatures carry whole seconds: one of the log's
 		// first second must not lie before its start.
 		Start:              key.CreatedAt.Truncate(time.Second),
@@ -111,27 +113,6 @@ func (d *Daemon) countShards(ctx context.Context) (int, error) {
 	return later[len(later)-1], nil
 }
 
-// trustedLogs are the shards as outsiders believe them. The one that is written
-// answers under the service's own URL; the others under theirs, which the
-// written one has too.
-func (s *services) trustedLogs() []trust.Log {
-	var logs []trust.Log
-	for _, shard := range s.log.Shards() {
-		entry := trust.Log{BaseURL: s.publicURL, Origin: shard.Origin, Public: shard.Public, Start: shard.Start}
-		if shard.State == sequencer.Sealed || shard.State == sequencer.Frozen {
-			entry.BaseURL = s.publicURL + "/shards/" + strconv.Itoa(shard.Number)
-		}
-		if shard.FrozenAt != nil {
-			// A promise never names a time after the freeze. Verifiers that hold
-			// the window against a timestamp see one made a little later.
-			end := shard.FrozenAt.Add(authority.Overlap).UTC().Truncate(time.Second)
-			entry.End = &end
-		}
-		logs = append(logs, entry)
-	}
-	return logs
-}
-
 // finishLog ends a rotation of the log that a crash interrupted. Until its key
 // is published the log goes on in the shard before, so that is no reason not to
 // start: people may have to sign.
@@ -155,9 +136,6 @@ type logStep struct {
 // rotateLog goes on in a new shard. A rotation that did not come to its end is
 // finished instead of another being begun.
 func (r rotator) rotateLog(ctx context.Context) error {
-	if r.daemon.cfg.Witnesses != nil {
-		return server.ErrWitnessed
-	}
 	// Half of it is no good to anybody: it does not end with its caller.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limits.RequestTimeout)
 	defer cancel()
@@ -194,6 +172,7 @@ func (r rotator) logSteps() []logStep {
 		}},
 		{"publishing its key", r.publish},
 		{"waiting for the key to be public", r.published},
+		{"waiting for its witnesses", r.cosigned},
 		{"switching", func(context.Context) error { d.log.Switch(); return nil }},
 		{"freezing the shard before", d.log.Settle},
 	}
@@ -211,6 +190,16 @@ func (r rotator) published(ctx context.Context) error {
 	_, err = r.daemon.tuf.ReadFile(ctx, tuf.File{Hash: hex.EncodeToString(sum[:]), Name: trustedRootTarget}.Path())
 	if errors.Is(err, tuf.ErrNotFound) {
 		return server.ErrUnpublished
+	}
+	return err
+}
+
+// cosigned reports server.ErrUncosigned while the next shard has not its quorum of
+// witnesses: nobody could write to it.
+func (r rotator) cosigned(ctx context.Context) error {
+	err := r.daemon.log.AwaitWitnessed(ctx)
+	if errors.Is(err, sequencer.ErrUnwitnessed) {
+		return fmt.Errorf("%w: %w", server.ErrUncosigned, err)
 	}
 	return err
 }

@@ -212,7 +212,8 @@ func wantRotated(t *testing.T, f *folder, bodies [][]byte, places []string) {
 	wantKnown(t, f, places)
 	root := f.published()
 	if len(root.Logs) != 2 || root.Logs[0].End == nil || root.Logs[1].End != nil ||
-		root.Logs[0].BaseURL != "http://127.0.0.1:8181/shards/1" || root.Logs[1].BaseURL != "http://127.0.0.1:8181" {
+		root.Logs[0].BaseURL != "http://127.0.0.1:8181/shards/1" || root.Logs[0].Origin != "127.0.0.1" ||
+		root.Logs[1].BaseURL != "http://"+root.Logs[1].Origin+":8181/shards/2" || !strings.HasPrefix(root.Logs[1].Origin, "shard-2-") {
 		t.Errorf("logs of the trusted root: %+v", root.Logs)
 	}
 	for i, log := range root.Logs {

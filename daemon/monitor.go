@@ -140,7 +140,7 @@ func (m *logMonitor) Collect(out chan<- prometheus.Metric) {
 }
 
 // logs are those of the trusted root in force, as it is handed out.
-func (m *logMonitor) logs(context.Context) ([]monitor.Log, error) {
+func (m *logMonitor) logs(ctx context.Context) ([]monitor.Log, error) {
 	document, err := m.services.trustRoot().MarshalTrustedRoot()
 	if err != nil {
 		return nil, err
@@ -156,6 +156,9 @@ func (m *logMonitor) logs(context.Context) ([]monitor.Log, error) {
 		if at < 0 {
 			return nil, fmt.Errorf("log %d of the trusted root: %w", i+1, sequencer.ErrNotFound)
 		}
+		if _, err := m.checkpointOf(ctx, shards[at]); errors.Is(err, sequencer.ErrUnwitnessed) && shards[at].State == sequencer.Prepared {
+			continue // it waits for its witnesses to know it
+		}
 		followed, err := m.follow(log, shards[at])
 		if err != nil {
 			return nil, fmt.Errorf("log %d of the trusted root: %w", i+1, err)
@@ -165,8 +168,16 @@ func (m *logMonitor) logs(context.Context) ([]monitor.Log, error) {
 	return logs, nil
 }
 
-// follow is a shard, here and at the mirrors. Nobody else has one that is only
-// prepared: under its URL the shard before it is served.
+func (m *logMonitor) checkpointOf(ctx context.Context, shard sequencer.Shard) ([]byte, error) {
+	reader, err := m.daemon.log.Shard(shard.Number)
+	if err != nil {
+		return nil, err
+	}
+	return reader.Checkpoint(ctx)
+}
+
+// follow is a shard, here and at the mirrors, which need not have one that is only
+// prepared.
 func (m *logMonitor) follow(log trust.Log, shard sequencer.Shard) (monitor.Log, error) {
 	reader, err := m.daemon.log.Shard(shard.Number)
 	if err != nil {

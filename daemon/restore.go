@@ -19,6 +19,7 @@ import (
 	"github.com/countersign/countersign/internal/strictjson"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/store"
+	"github.com/countersign/countersign/tlog"
 	"github.com/countersign/countersign/tlog/sequencer"
 )
 
@@ -142,7 +143,7 @@ func proveRestored(ctx context.Context, dir string, d backup.Description, now ti
 	return nil
 }
 
-func proveShard(ctx context.Context, dir string, s backup.Shard, origin string, ring *keys.Ring, leaves store.Leaves) error {
+func proveShard(ctx context.Context, dir string, s backup.Shard, host string, ring *keys.Ring, leaves store.Leaves) error {
 	name := logKey
 	if n := shardNumber(s.Folder); n > 1 {
 		name += "-" + strconv.Itoa(n)
@@ -156,7 +157,12 @@ func proveShard(ctx context.Context, dir string, s backup.Shard, origin string, 
 			return fmt.Errorf("%w: its keys do not open under this master key: %w", ErrRestore, err)
 		}
 	}
-	report, err := sequencer.Audit(ctx, sequencer.AuditConfig{Dir: dir, Origin: origin, Public: key.CurrentVersion().Public, From: []byte(s.Checkpoint)})
+	public := key.CurrentVersion().Public
+	origin, err := originOf(host, shardNumber(s.Folder), public, tlog.OriginLine([]byte(s.Checkpoint)))
+	if err != nil {
+		return err
+	}
+	report, err := sequencer.Audit(ctx, sequencer.AuditConfig{Dir: dir, Origin: origin, Public: public, From: []byte(s.Checkpoint)})
 	if err != nil {
 		return err
 	}

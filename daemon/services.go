@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/url"
 	"slices"
 
 	"github.com/google/uuid"
@@ -33,6 +34,7 @@ const (
 // services are the parts that only wiring needs to name.
 type services struct {
 	publicURL  string
+	public     *url.URL
 	log        *sequencer.Log
 	stamper    *authority.Timestamper
 	issuer     *authority.Issuer
@@ -51,7 +53,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 // openServices builds everything above the stores, each from those before it,
 // and resumes what a crash interrupted before a request can come in.
 func (d *Daemon) openServices(ctx context.Context) error {
-	s := &services{publicURL: d.cfg.PublicURL}
+	s := &services{publicURL: d.cfg.PublicURL, public: d.public}
 	for _, step := range []func(context.Context, *services) error{
 		d.openKeys, d.openAuthorities, d.openAnchors, d.openRecords, d.tellJournalKey, d.openSummaries, d.openVerifier,
 		d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openLogMode, d.openSearch, d.openMonitor, d.openServer,

@@ -23,15 +23,17 @@ var (
 	// ErrUnpublished: the next key of the log is made but not yet used, because
 	// people must sign the TUF targets that tell of it.
 	ErrUnpublished = errors.New("the new key is not published yet")
-	// ErrWitnessed: a log that witnesses know cannot go on in a new shard.
-	ErrWitnessed = errors.New("the log is witnessed and keeps its key")
+	// ErrUncosigned: the next key of the log is made but not yet used, because the
+	// log's witnesses do not know it.
+	ErrUncosigned = errors.New("the witnesses do not cosign under the new key yet")
 )
 
 // Authorities replaces the keys of the service's own authorities.
 type Authorities interface {
 	// Rotate makes a new key for log, ca, ct, tsa or journal and publishes it; the one
 	// before stays trusted with its end. Another name is ErrAuthority. The log's
-	// is used only once it is published: ErrUnpublished says to repeat the call.
+	// is used only once it is published and its witnesses know it: ErrUnpublished and
+	// ErrUncosigned say to repeat the call.
 	Rotate(ctx context.Context, name string) error
 	// Request makes a key and a PKCS #10 request (PEM) for an issuing
 	// certificate of somebody else's authority.

@@ -326,8 +326,8 @@ func stateProblems() []row {
 			[]error{ErrUnpublished},
 		},
 		{
-			"log_witnessed", http.StatusConflict, "Log is witnessed", "Witnesses know the log by its origin and refuse an empty tree in its name, so a witnessed log keeps its key.", 0,
-			[]error{ErrWitnessed},
+			"key_uncosigned", http.StatusConflict, "Witnesses do not know the new key", "The new key is made and not used yet: give the lines of countersign log vkey to each witness; then repeat the call.", 0,
+			[]error{ErrUncosigned},
 		},
 		{
 			"already_exists", http.StatusConflict, "Exists already", "There is an object of that name already.", 0,

@@ -151,7 +151,7 @@ func (h *house) wantRotatedLog(made []signedImage) {
 	}
 	for i, log := range parsed.Logs {
 		id := hex.EncodeToString(log.ID)
-		if last := i == 2; (log.End == nil) != last || (strings.HasSuffix(log.BaseURL, fmt.Sprintf("/shards/%d", i+1)) == last) || used[id] == 0 {
+		if last := i == 2; (log.End == nil) != last || !strings.HasSuffix(log.BaseURL, fmt.Sprintf("/shards/%d", i+1)) || used[id] == 0 {
 			t.Errorf("log %d: %s until %v with %d entries", i+1, log.BaseURL, log.End, used[id])
 		}
 		shard := i + 1

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -54,7 +55,7 @@ func (r Root) MarshalSigningConfig() ([]byte, error) {
 	}
 	doc := &trustpb.SigningConfig{MediaType: root.SigningConfigMediaType02}
 	if l, ok := newest(r.Logs, func(l Log) (time.Time, *time.Time) { return l.Start, l.End }); ok {
-		doc.RekorTlogUrls = []*trustpb.Service{service(l.BaseURL, 2, l.Start)}
+		doc.RekorTlogUrls = []*trustpb.Service{service(cmp.Or(l.WriteURL, l.BaseURL), 2, l.Start)}
 		doc.RekorTlogConfig = &trustpb.ServiceConfiguration{Selector: trustpb.ServiceSelector_ANY}
 	}
 	if a, ok := newest(r.TimestampAuthorities, func(a TimestampAuthority) (time.Time, *time.Time) { return a.Start, a.End }); ok {

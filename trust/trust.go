@@ -40,6 +40,9 @@ var ErrRoot = errors.New("invalid trusted root")
 type Log struct {
 	// BaseURL is where its interface is served, with scheme.
 	BaseURL string
+	// WriteURL is where entries are posted, when that is not BaseURL. The trusted
+	// root does not tell it, the signing configuration does.
+	WriteURL string
 	// Origin is the first line of its checkpoints, the host name of BaseURL.
 	// Empty for a certificate transparency log.
 	Origin string

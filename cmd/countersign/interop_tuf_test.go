@@ -147,16 +147,6 @@ func download(t *testing.T, url string) []byte {
 	return content
 }
 
-// must runs a command line that must succeed.
-func (p *process) must(args ...string) string {
-	p.t.Helper()
-	out, code := p.run(args...)
-	if code != 0 {
-		p.t.Fatalf("%v: exit code %d\n%s", args, code, out)
-	}
-	return out
-}
-
 func (p *process) awaitRoot(version int) {
 	p.t.Helper()
 	want := `"version": ` + string(rune('0'+version))

@@ -16,8 +16,8 @@ func (a *app) logVKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "vkey",
 		Short: "Print the log's verifier key, for the configuration of witnesses",
-		Long: "Prints the verifier key (C2SP signed-note) of the shard that is written: the last log\n" +
-			"of a trusted root.",
+		Long: "Prints the verifier key (C2SP signed-note) of each shard that has no end, a line for\n" +
+			"each: the one that is written and, while a rotation of the log waits, the next.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			document, err := a.rootDocument(cmd, root)
@@ -25,20 +25,35 @@ func (a *app) logVKeyCommand() *cobra.Command {
 				return err
 			}
 			parsed, err := trust.ParseTrustedRoot(document)
-			if err != nil || len(parsed.Logs) == 0 {
+			if err != nil {
 				return usagef("no log in the trusted root: %v", err)
 			}
-			log := parsed.Logs[len(parsed.Logs)-1]
-			vkey, err := tlog.MarshalVerifierKey(log.Origin, log.Public)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintln(a.out, vkey)
-			return err
+			return a.printVKeys(parsed.Logs)
 		},
 	}
 	cmd.Flags().StringVar(&root, "trusted-root", "", "trusted_root.json to read (default: what the service gives)")
 	return cmd
+}
+
+func (a *app) printVKeys(logs []trust.Log) error {
+	open := 0
+	for _, log := range logs {
+		if log.End != nil {
+			continue
+		}
+		vkey, err := tlog.MarshalVerifierKey(log.Origin, log.Public)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(a.out, vkey); err != nil {
+			return err
+		}
+		open++
+	}
+	if open == 0 {
+		return usagef("the trusted root names no log that is written")
+	}
+	return nil
 }
 
 // rootDocument is a trusted root from a file, or the service's.

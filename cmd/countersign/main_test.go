@@ -129,6 +129,16 @@ func (p *process) kill() {
 	p.cmd = nil
 }
 
+// must runs a command line that must succeed.
+func (p *process) must(args ...string) string {
+	p.t.Helper()
+	out, code := p.run(args...)
+	if code != 0 {
+		p.t.Fatalf("%v: exit code %d\n%s", args, code, out)
+	}
+	return out
+}
+
 // run executes one command line of the program and returns what it printed.
 func (p *process) run(args ...string) (stdout string, code int) {
 	p.t.Helper()

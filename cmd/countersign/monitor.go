@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -21,7 +20,6 @@ import (
 	"github.com/countersign/countersign/tlog"
 	"github.com/countersign/countersign/tlog/monitor"
 	"github.com/countersign/countersign/tlog/sequencer"
-	"github.com/countersign/countersign/trust"
 )
 
 // errAlarm says that the monitor found something; it was printed.
@@ -106,11 +104,8 @@ func (a *app) monitor(ctx context.Context, f monitorFlags) error {
 	if err != nil {
 		return err
 	}
-	if config.Logs, err = a.monitoredLogs(ctx, f); err != nil {
+	if err := a.monitoredLogs(ctx, f, quorum, &config); err != nil {
 		return err
-	}
-	for i := range config.Logs {
-		config.Logs[i].Quorum = quorum
 	}
 	m, err := monitor.New(config)
 	if err != nil {
@@ -200,61 +195,6 @@ func (a *app) raiser(f monitorFlags) func(context.Context, monitor.Alarm) error 
 		}
 		return hook.Deliver(ctx, alarm)
 	}
-}
-
-// monitoredLogs is the log of --key, or those of the trusted root.
-func (a *app) monitoredLogs(ctx context.Context, f monitorFlags) ([]monitor.Log, error) {
-	client, err := a.monitorClient()
-	if err != nil {
-		return nil, err
-	}
-	if f.key != "" {
-		verifier, err := logVerifier(f.key, f.origin)
-		if err != nil {
-			return nil, err
-		}
-		return []monitor.Log{monitored(client, f, verifier, "")}, nil
-	}
-	document, err := a.auditRoot(ctx, auditFlags{url: f.url, root: f.root})
-	if err != nil {
-		return nil, err
-	}
-	parsed, err := trust.ParseTrustedRoot(document)
-	if err != nil {
-		return nil, usagef("trusted root: %v", err)
-	}
-	var logs []monitor.Log
-	for _, log := range parsed.Logs {
-		if f.origin != "" && f.origin != log.Origin {
-			continue
-		}
-		verifier, err := tlog.NewCheckpointVerifier(log.Origin, log.Public)
-		if err != nil {
-			return nil, usagef("trusted root: %v", err)
-		}
-		base, err := url.Parse(log.BaseURL)
-		if err != nil {
-			return nil, usagef("trusted root: %v", err)
-		}
-		logs = append(logs, monitored(client, f, verifier, base.Path))
-	}
-	if len(logs) == 0 {
-		return nil, usagef("the trusted root names no such log")
-	}
-	return logs, nil
-}
-
-// monitored is a log under a path of each URL: shards have one.
-func monitored(client *http.Client, f monitorFlags, verifier note.Verifier, path string) monitor.Log {
-	at := func(base string) monitor.Source {
-		place := strings.TrimSuffix(base, "/") + strings.TrimSuffix(path, "/")
-		return monitor.Source{URL: place, Fetch: monitor.FetchURL(client, place)}
-	}
-	log := monitor.Log{Verifier: verifier, Source: at(f.url)}
-	for _, other := range f.also {
-		log.Also = append(log.Also, at(other))
-	}
-	return log
 }
 
 func (a *app) monitorClient() (*http.Client, error) {

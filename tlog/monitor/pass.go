@@ -62,7 +62,7 @@ type pass struct {
 }
 
 func (p *pass) run(ctx context.Context) error {
-	raw, cp, ok, err := p.fetch(ctx, p.log.Source)
+	raw, cp, ok, err := p.fetch(ctx, &p.log.Source)
 	if err != nil || !ok {
 		return err
 	}
@@ -92,16 +92,54 @@ func (p *pass) run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// fetch reads and verifies a checkpoint; ok is false after an alarm.
-func (p *pass) fetch(ctx context.Context, from Source) (raw []byte, cp tlog.Checkpoint, ok bool, err error) {
-	if raw, err = from.Fetch(ctx, "checkpoint"); err != nil {
-		return nil, cp, false, fmt.Errorf("reading the checkpoint: %w", err)
+// fetch reads and verifies a checkpoint; ok is false after an alarm. At a place
+// from which the log has moved since it was found, another one may be served: a
+// log that goes on in a new shard does that. It is looked for once more.
+func (p *pass) fetch(ctx context.Context, from *Source) (raw []byte, cp tlog.Checkpoint, ok bool, err error) {
+	raw, cp, err = p.open(ctx, *from)
+	if errors.Is(err, tlog.ErrCheckpoint) {
+		if moved, found := p.moved(ctx, *from); found {
+			*from = moved
+			raw, cp, err = p.open(ctx, moved)
+		}
 	}
-	if cp, err = tlog.OpenExtendedCheckpoint(raw, p.log.Verifier); err != nil {
-		p.contradict(from, BadCheckpoint, err.Error(), raw)
+	if errors.Is(err, tlog.ErrCheckpoint) {
+		p.contradict(*from, BadCheckpoint, err.Error(), raw)
 		return nil, cp, false, nil
 	}
-	return raw, cp, true, nil
+	return raw, cp, err == nil, err
+}
+
+// open reads a checkpoint; one that is not the log's is tlog.ErrCheckpoint.
+func (p *pass) open(ctx context.Context, from Source) ([]byte, tlog.Checkpoint, error) {
+	raw, err := from.Fetch(ctx, "checkpoint")
+	if err != nil {
+		return nil, tlog.Checkpoint{}, fmt.Errorf("reading the checkpoint: %w", err)
+	}
+	cp, err := tlog.OpenExtendedCheckpoint(raw, p.log.Verifier)
+	return raw, cp, err
+}
+
+// moved is the place that has taken the place of one of the log's, as the logs
+// are found now.
+func (p *pass) moved(ctx context.Context, from Source) (Source, bool) {
+	if p.m.cfg.Find == nil {
+		return Source{}, false
+	}
+	logs, err := p.m.logs(ctx)
+	if err != nil {
+		return Source{}, false
+	}
+	at := slices.IndexFunc(logs, func(l Log) bool { return keyOf(l) == keyOf(p.log) })
+	if at < 0 {
+		return Source{}, false
+	}
+	then, now := append([]Source{p.log.Source}, p.log.Also...), append([]Source{logs[at].Source}, logs[at].Also...)
+	i := slices.IndexFunc(then, func(s Source) bool { return s.URL == from.URL })
+	if len(now) != len(then) || i < 0 || now[i].URL == from.URL {
+		return Source{}, false
+	}
+	return now[i], true
 }
 
 // contradict is an alarm about the log itself.
@@ -176,7 +214,7 @@ func (p *pass) prove(ctx context.Context, source Source, t *tiles, older tlog.Ch
 
 // compare holds what another place serves against the log.
 func (p *pass) compare(ctx context.Context, source Source) error {
-	raw, cp, ok, err := p.fetch(ctx, source)
+	raw, cp, ok, err := p.fetch(ctx, &source)
 	if err != nil || !ok {
 		return err
 	}

@@ -59,8 +59,8 @@ type Config struct {
 	// Dir is the log's directory, made if absent. Everything in it but .state
 	// is public and may be served by any file server.
 	Dir string
-	// Origin is the public host name, the first line of each checkpoint. It
-	// cannot change once the log exists.
+	// Origin is the first line of each checkpoint, a host name. It cannot change
+	// once the log exists.
 	Origin string
 	// Signer holds the log's ECDSA P-256 key. It cannot change once the log
 	// exists.

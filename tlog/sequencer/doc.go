@@ -49,13 +49,13 @@
 // else. A witness may be ahead of the published checkpoint by one that a crash
 // kept from being published; its entries are in the tree.
 //
-// Witnesses know a log by its origin, so a witnessed log cannot go on in a new
-// shard.
+// Witnesses know a log by its origin, so each shard has one, and the next is
+// written when they have cosigned its empty tree.
 //
 // # Shards
 //
 // A [Log] goes on under a new key in a new shard: a directory, a key and a leaf
-// index of its own, the same origin. The shard before is frozen: the mark
+// index of its own, an origin of its own. The shard before is frozen: the mark
 // .state/frozen names its last checkpoint, and from then on nothing is signed
 // for it but promises about its entries. A crash
 //   - before anything is written to the new shard leaves it prepared: OpenLog

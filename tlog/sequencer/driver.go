@@ -198,11 +198,13 @@ func (d *driver) grow(entries []*tessera.Entry) error {
 }
 
 // publishing publishes a checkpoint as soon as the tree has grown, but not more
-// often than each interval, and repeats what failed.
+// often than each interval, and repeats what failed: less and less often while
+// there was no checkpoint yet, because a shard that is prepared may wait for days
+// until its witnesses know it.
 func (d *driver) publishing(ctx context.Context, interval time.Duration) {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
-	for {
+	for delay := interval; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -213,16 +215,28 @@ func (d *driver) publishing(ctx context.Context, interval time.Duration) {
 			return
 		}
 		d.note("publish", err)
+		delay = d.pauseAfter(err, delay, interval)
 		if err != nil {
 			notify(d.grown)
 		}
-		pause.Reset(interval)
+		pause.Reset(delay)
 		select {
 		case <-ctx.Done():
 			return
 		case <-pause.C:
 		}
 	}
+}
+
+func (d *driver) pauseAfter(err error, last, interval time.Duration) time.Duration {
+	if err == nil {
+		return interval
+	}
+	_, missing := os.Stat(filepath.Join(d.dir, layout.CheckpointPath))
+	if state, err := d.state(); err != nil || state.Size > 0 || !errors.Is(missing, fs.ErrNotExist) {
+		return interval
+	}
+	return min(2*last, askLater)
 }
 
 // publish signs and shows a checkpoint over the tree, unless the published one

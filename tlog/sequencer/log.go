@@ -15,14 +15,14 @@ import (
 )
 
 // Log is a transparency log in shards, each with a key, a directory and an
-// index of its own; all have one origin. The last one is written, those before
-// it are frozen or about to be.
+// index of its own, and an origin: witnesses take each for a log. The last one is
+// written, those before it are frozen or about to be.
 //
 // A body has one entry in all shards: Append answers with the older shard's
 // when it is there. All methods are safe for concurrent use.
 //
 // To go on under a new key: Prepare, then publish the keys of what Shards names,
-// then Switch, then Settle, then publish again. Each may be repeated. A process
+// then AwaitWitnessed, then Switch, then Settle, then publish again. Each may be repeated. A process
 // that died in between opens the log with the new shard as its last one and does
 // the same again.
 type Log struct {
@@ -95,9 +95,6 @@ func (l *Log) open(ctx context.Context, shards []Config) error {
 		return fmt.Errorf("%w: no shard", ErrConfig)
 	}
 	for i, cfg := range shards {
-		if cfg.Origin != shards[0].Origin {
-			return fmt.Errorf("%w: shards of different origins", ErrConfig)
-		}
 		s, err := Open(ctx, cfg)
 		if err != nil {
 			return fmt.Errorf("shard %d: %w", i+1, err)
@@ -248,8 +245,9 @@ func (s *Sequencer) describe(number int, last bool) Shard {
 	return d
 }
 
-// Prepare opens the next shard and publishes its empty checkpoint. Nothing is
-// written to it before Switch. When one is prepared already that one stays.
+// Prepare opens the next shard and publishes its empty checkpoint, as soon as its
+// witnesses cosign it: see AwaitWitnessed. Nothing is written to it before Switch.
+// When one is prepared already that one stays.
 func (l *Log) Prepare(ctx context.Context, cfg Config) error {
 	l.changing.Lock()
 	defer l.changing.Unlock()
@@ -258,9 +256,6 @@ func (l *Log) Prepare(ctx context.Context, cfg Config) error {
 	l.mu.RUnlock()
 	if prepared {
 		return nil
-	}
-	if cfg.Origin != l.active().cfg.Origin {
-		return fmt.Errorf("%w: shards of different origins", ErrConfig)
 	}
 	next, err := Open(ctx, cfg)
 	if err != nil {

@@ -208,7 +208,7 @@ func (s *Sequencer) load(ctx context.Context) error {
 		return err
 	}
 	s.guard = newGuard(signer, s.disk, s.view.cp)
-	s.guard.witness = newWitnessing(s.cfg.Witnesses, s.guard.notify)
+	s.guard.witness = newWitnessing(s.cfg.Witnesses, s.cfg.Origin, s.guard.notify)
 	s.witness = s.guard.witness
 	if published {
 		s.witness.shown(raw)
@@ -417,6 +417,7 @@ func (s *Sequencer) halt() {
 	<-s.followed
 	s.driver.running.Wait()
 	s.asking.Wait()
+	s.witness.gone()
 	s.halted = true
 }
 

@@ -2,11 +2,15 @@ package sequencer
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/transparency-dev/tessera/api/layout"
 
 	"github.com/countersign/countersign/tlog"
 )
@@ -108,6 +112,26 @@ func EndCopy(dir string, checkpoint []byte, at time.Time) error {
 		return fmt.Errorf("ending a copy of the log: %w", err)
 	}
 	return nil
+}
+
+// OriginOf is the origin that the shard in a directory was made with, unverified,
+// as its last checkpoint names it; empty when it has none yet.
+func OriginOf(dir string) (string, error) {
+	m, frozen, err := (&Sequencer{cfg: Config{Dir: dir}}).readMark()
+	if err != nil {
+		return "", err
+	}
+	if frozen {
+		return tlog.OriginLine([]byte(m.Checkpoint)), nil
+	}
+	raw, err := os.ReadFile(filepath.Join(dir, layout.CheckpointPath))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading checkpoint: %w", err)
+	}
+	return tlog.OriginLine(raw), nil
 }
 
 // IsFrozen reports whether the shard in a directory is frozen.

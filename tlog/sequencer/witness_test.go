@@ -29,37 +29,38 @@ type testWitness struct {
 	key  *witness.Key
 	url  string
 	away atomic.Bool
+
+	objects store.Objects
+	handler atomic.Pointer[http.Handler]
 }
 
 func newWitness(t testing.TB, l *testLog, name string) *testWitness {
 	t.Helper()
-	dir := t.TempDir()
 	vkey, err := tlog.MarshalVerifierKey(origin, l.key.Public())
 	if err != nil {
 		t.Fatal(err)
 	}
-	logs, err := witness.ParseLogs(vkey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return newWitnessOf(t, name, vkey)
+}
+
+// newWitnessOf is a witness of the logs with those verifier keys.
+func newWitnessOf(t testing.TB, name string, vkeys ...string) *testWitness {
+	t.Helper()
+	dir := t.TempDir()
 	db, err := store.OpenSQLite(t.Context(), filepath.Join(dir, "w.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := &testWitness{}
+	out := &testWitness{objects: db.Objects()}
 	if out.key, err = witness.OpenKey(filepath.Join(dir, "w.key"), name); err != nil {
 		t.Fatal(err)
 	}
-	w, err := witness.New(witness.Config{Logs: logs, Key: out.key, Objects: db.Objects()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	handler := w.Handler()
+	out.knows(t, vkeys...)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		if out.away.Load() {
 			panic(http.ErrAbortHandler)
 		}
-		handler.ServeHTTP(rw, r)
+		(*out.handler.Load()).ServeHTTP(rw, r)
 	}))
 	out.url = server.URL
 	t.Cleanup(func() {
@@ -67,6 +68,21 @@ func newWitness(t testing.TB, l *testLog, name string) *testWitness {
 		db.Close()
 	})
 	return out
+}
+
+// knows starts the witness again with other logs.
+func (w *testWitness) knows(t testing.TB, vkeys ...string) {
+	t.Helper()
+	logs, err := witness.ParseLogs(strings.Join(vkeys, "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := witness.New(witness.Config{Logs: logs, Key: w.key, Objects: w.objects})
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler := fresh.Handler()
+	w.handler.Store(&handler)
 }
 
 // witnesses makes a policy of any number of them; n must cosign.

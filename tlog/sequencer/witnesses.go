@@ -45,7 +45,7 @@ type Witnesses struct {
 	names   map[string]string
 	results *prometheus.CounterVec
 	took    *prometheus.HistogramVec
-	quorum  prometheus.Gauge
+	quorum  *prometheus.GaugeVec
 	waited  prometheus.Histogram
 }
 
@@ -69,9 +69,9 @@ func NewWitnesses(cfg WitnessConfig) (*Witnesses, error) {
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "countersign_log_witness_request_duration_seconds", Help: "Time to a witness's answer.", Buckets: seconds,
 		}, []string{"witness"}),
-		quorum: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "countersign_log_witness_quorum", Help: "1 while the newest checkpoint has its quorum of witnesses, else 0.",
-		}),
+		quorum: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "countersign_log_witness_quorum", Help: "1 while the newest checkpoint of a shard has its quorum of witnesses, else 0.",
+		}, []string{"origin"}),
 		waited: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "countersign_log_witness_quorum_duration_seconds", Help: "Time from a checkpoint's signature to its quorum.", Buckets: seconds,
 		}),

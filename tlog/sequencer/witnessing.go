@@ -26,6 +26,8 @@ const (
 // log without witnesses, never fails.
 type witnessing struct {
 	*Witnesses
+	// origin labels the log's quorum among those of all shards.
+	origin string
 	// wake has the follower look.
 	wake func()
 
@@ -44,11 +46,11 @@ type witnessing struct {
 	lacking bool
 }
 
-func newWitnessing(w *Witnesses, wake func()) *witnessing {
+func newWitnessing(w *Witnesses, origin string, wake func()) *witnessing {
 	if w == nil {
 		return nil
 	}
-	return &witnessing{Witnesses: w, wake: wake, met: true, failing: make(chan struct{})}
+	return &witnessing{Witnesses: w, origin: origin, wake: wake, met: true, failing: make(chan struct{})}
 }
 
 // begin is called for each checkpoint that is signed. That another is signed
@@ -89,7 +91,7 @@ func (w *witnessing) seen(met bool) {
 // meet ends a failure. The caller holds w.mu.
 func (w *witnessing) meet() {
 	w.met = true
-	w.quorum.Set(1)
+	w.tell(true)
 	if w.refusal != nil {
 		w.refusal, w.failing = nil, make(chan struct{})
 	}
@@ -97,7 +99,7 @@ func (w *witnessing) meet() {
 
 // fail begins one. The caller holds w.mu.
 func (w *witnessing) fail(cause error) {
-	w.quorum.Set(0)
+	w.tell(false)
 	if w.cfg.FailOpen || w.refusal != nil {
 		return
 	}
@@ -154,11 +156,23 @@ func (w *witnessing) shown(raw []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lacking = !met
-	if !met {
-		w.quorum.Set(0)
-		return
+	w.tell(met)
+}
+
+// tell sets the log's metric.
+func (w *witnessing) tell(met bool) {
+	value := 0.
+	if met {
+		value = 1
 	}
-	w.quorum.Set(1)
+	w.quorum.WithLabelValues(w.origin).Set(value)
+}
+
+// gone takes back the metric of a log that asks nobody any more.
+func (w *witnessing) gone() {
+	if w != nil {
+		w.quorum.DeleteLabelValues(w.origin)
+	}
 }
 
 // httpClient is the driver's, http.DefaultClient without witnesses.
@@ -191,6 +205,38 @@ func (s *Sequencer) Witnessed() error {
 
 // Witnessed is the active shard's.
 func (l *Log) Witnessed() error { return l.active().Witnessed() }
+
+// AwaitWitnessed returns when the shard that is written next has published its
+// empty checkpoint, with the cosignatures that it needs: nothing may be written to
+// it before its witnesses know it. Without a prepared shard it does nothing. It
+// waits as long as a checkpoint does; then it fails with ErrUnwitnessed, and the
+// shard goes on asking.
+func (l *Log) AwaitWitnessed(ctx context.Context) error {
+	l.mu.RLock()
+	next := l.next
+	l.mu.RUnlock()
+	if next == nil || next.witness == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, next.witness.cfg.Timeout+askLater)
+	defer cancel()
+	for {
+		next.mu.Lock()
+		v, changed, fault := next.view, next.changed, next.fault
+		next.mu.Unlock()
+		switch {
+		case fault != nil:
+			return fault
+		case v.raw != nil:
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: they do not know the next shard: %w", ErrUnwitnessed, errors.Join(next.witness.why(), ctx.Err()))
+		}
+	}
+}
 
 // consult asks every witness what it knows before anything is signed. One that
 // contradicts the log is ErrRollback. Without a quorum the log begins in failure,
