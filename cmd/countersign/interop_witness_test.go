@@ -28,35 +28,63 @@ const (
 	oneshot     = "tessera-oneshot-v1.0.4"
 )
 
+// stockWitness is the stock witness, which can be restarted with more logs.
+type stockWitness struct {
+	t         *testing.T
+	dir       string
+	address   string
+	vkey, url string
+	cmd       *exec.Cmd
+}
+
 // startOmniwitness runs the stock witness for a log.
-func startOmniwitness(t *testing.T, logVKey string) (vkey, url string) {
+func startOmniwitness(t *testing.T, logVKeys string) *stockWitness {
 	t.Helper()
 	dir := t.TempDir()
 	address, err := freeAddress()
 	check(t, err)
 	skey, plain, err := note.GenerateKey(rand.Reader, "omniwitness.example.com")
 	check(t, err)
-	vkey, err = formatsnote.VKeyToCosignatureV1(plain)
+	vkey, err := formatsnote.VKeyToCosignatureV1(plain)
 	check(t, err)
-	key, logs := filepath.Join(dir, "key"), filepath.Join(dir, "logs.yaml")
-	check(t, os.WriteFile(key, []byte(skey), 0o600))
-	origin, _, _ := strings.Cut(logVKey, "+")
-	check(t, os.WriteFile(logs, fmt.Appendf(nil, "Logs:\n  - Origin: %s\n    URL: http://127.0.0.1:1\n    PublicKey: %s\n", origin, logVKey), 0o600))
-	cmd := exec.Command(peer(t, omniwitness), "--listen", address, "--metrics_listen", "", "--db_file", filepath.Join(dir, "db"),
-		"--private_key_path", key, "--additional_logs", logs)
-	cmd.Env = append(os.Environ(), "HTTP_PROXY=http://127.0.0.1:1", "HTTPS_PROXY=http://127.0.0.1:1")
-	check(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	url = "http://" + address
-	wait(t, "the stock witness does not start", func() bool {
-		resp, err := http.Post(url+"/add-checkpoint", "", strings.NewReader("old 0\n"))
+	check(t, os.WriteFile(filepath.Join(dir, "key"), []byte(skey), 0o600))
+	w := &stockWitness{t: t, dir: dir, address: address, vkey: vkey, url: "http://" + address}
+	t.Cleanup(w.kill)
+	w.knows(logVKeys)
+	return w
+}
+
+func (w *stockWitness) kill() {
+	if w.cmd != nil {
+		_ = w.cmd.Process.Kill()
+		_ = w.cmd.Wait()
+		w.cmd = nil
+	}
+}
+
+// knows starts the witness, again if it runs, with a list of logs.
+func (w *stockWitness) knows(logVKeys string) {
+	w.t.Helper()
+	w.kill()
+	list := filepath.Join(w.dir, "logs.yaml")
+	yaml := "Logs:\n"
+	for _, vkey := range strings.Fields(logVKeys) {
+		origin, _, _ := strings.Cut(vkey, "+")
+		yaml += fmt.Sprintf("  - Origin: %s\n    URL: http://127.0.0.1:1\n    PublicKey: %s\n", origin, vkey)
+	}
+	check(w.t, os.WriteFile(list, []byte(yaml), 0o600))
+	w.cmd = exec.Command(peer(w.t, omniwitness), "--listen", w.address, "--metrics_listen", "", "--db_file", filepath.Join(w.dir, "db"),
+		"--private_key_path", filepath.Join(w.dir, "key"), "--additional_logs", list)
+	w.cmd.Env = append(os.Environ(), "HTTP_PROXY=http://127.0.0.1:1", "HTTPS_PROXY=http://127.0.0.1:1")
+	check(w.t, w.cmd.Start())
+	wait(w.t, "the stock witness does not start", func() bool {
+		resp, err := http.Post(w.url+"/add-checkpoint", "", strings.NewReader("old 0\n"))
 		if err != nil {
 			return false
 		}
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusBadRequest
 	})
-	return vkey, url
 }
 
 // TestInteropWitnesses: the stock witness and ours cosign our log, both needed;
@@ -70,29 +98,22 @@ func TestInteropWitnesses(t *testing.T) {
 	p := newProcess(t)
 	p.start()
 	p.trustAll(registry, "release")
-	logVKey := strings.TrimSpace(p.vkey())
-	ours := newWitnessProcess(t, logVKey)
-	vkey, url := startOmniwitness(t, logVKey)
-	p.witnessedBy(fmt.Sprintf("witness stock %s %s\nwitness ours %s %s\ngroup both all stock ours\nquorum both\n", vkey, url, ours.vkey, ours.url))
-	keyPath, rootPath := publicMaterial(t, p, "release")
-	for _, format := range []string{"bundle", "legacy"} {
-		image := signNew(t, p, registry, format)
-		for _, name := range []string{cosignV2, cosignV3} {
-			newCosign(t, name).must(t, "verify", "--key", keyPath, "--trusted-root", rootPath, "--allow-http-registry", image)
-		}
-		if r := p.verdict(image); r.Verdict != policy.Passed {
-			t.Errorf("%s: our own verdict: %s", format, mustJSON(t, r))
+	ours, stock := newWitnessProcess(t, p.vkey()), startOmniwitness(t, p.vkey())
+	p.witnessedBy(fmt.Sprintf("witness stock %s %s\nwitness ours %s %s\ngroup both all stock ours\nquorum both\n", stock.vkey, stock.url, ours.vkey, ours.url))
+	cosignAccepts(t, p, registry)
+	wantCosigned(t, p, "127.0.0.1\n", stock.vkey, ours.vkey)
+	// The log changes its key: both witnesses are told of the next shard's.
+	for range 2 {
+		if out, code := p.run("authorities", "rotate", "log"); code != 7 {
+			t.Errorf("nobody knows the new key: exit %d %s", code, out)
 		}
 	}
-	raw, err := p.admin.Checkpoint(ctx)
-	check(t, err)
-	for _, witness := range []string{vkey, ours.vkey} {
-		verifier, err := formatsnote.NewVerifierForCosignatureV1(witness)
-		check(t, err)
-		if _, err := note.Open(raw, note.VerifierList(verifier)); err != nil {
-			t.Errorf("%v\n%s", err, raw)
-		}
-	}
+	vkeys := p.vkey()
+	ours.knows(vkeys)
+	stock.knows(vkeys)
+	p.must("authorities", "rotate", "log")
+	cosignAccepts(t, p, registry)
+	wantCosigned(t, p, "shard-2-", stock.vkey, ours.vkey)
 	p.must("log", "audit", "--data-dir", p.dir)
 	p.kill()
 	older := filepath.Join(t.TempDir(), "data")
@@ -110,6 +131,38 @@ func TestInteropWitnesses(t *testing.T) {
 	cmd.Env = append(os.Environ(), "COUNTERSIGN_TEST_PROCESS=1")
 	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "log is older than its own record") {
 		t.Errorf("an older copy served: %v\n%s", err, out)
+	}
+}
+
+// cosignAccepts signs in both formats; both stock versions and we accept it.
+func cosignAccepts(t *testing.T, p *process, registry *localregistry.Registry) {
+	t.Helper()
+	keyPath, rootPath := publicMaterial(t, p, "release")
+	for _, format := range []string{"bundle", "legacy"} {
+		image := signNew(t, p, registry, format)
+		for _, name := range []string{cosignV2, cosignV3} {
+			newCosign(t, name).must(t, "verify", "--key", keyPath, "--trusted-root", rootPath, "--allow-http-registry", image)
+		}
+		if r := p.verdict(image); r.Verdict != policy.Passed {
+			t.Errorf("%s: our own verdict: %s", format, mustJSON(t, r))
+		}
+	}
+}
+
+// wantCosigned: the checkpoint of now is of that origin, and all have cosigned it.
+func wantCosigned(t *testing.T, p *process, origin string, witnesses ...string) {
+	t.Helper()
+	raw, err := p.admin.Checkpoint(context.Background())
+	check(t, err)
+	if !strings.HasPrefix(string(raw), origin) {
+		t.Errorf("want a checkpoint of %q:\n%s", origin, raw)
+	}
+	for _, witness := range witnesses {
+		verifier, err := formatsnote.NewVerifierForCosignatureV1(witness)
+		check(t, err)
+		if _, err := note.Open(raw, note.VerifierList(verifier)); err != nil {
+			t.Errorf("%v\n%s", err, raw)
+		}
 	}
 }
 
