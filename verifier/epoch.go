@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -103,7 +102,12 @@ func (e *epochs) serve(ctx context.Context, r *reading, before *epoch) {
 	ctx, cancel := context.WithTimeout(ctx, limits.VerifyTimeout)
 	defer cancel()
 	defer close(r.done)
-	r.err = errors.New("reading the trust in force was interrupted")
+	defer func() {
+		// In a goroutine of nobody's a panic would end the process (row H7).
+		if cause := recover(); cause != nil {
+			r.err = fmt.Errorf("%w: reading the trust in force: %v", ErrPolicies, cause)
+		}
+	}()
 	r.epoch, r.err = e.perform(ctx, before)
 }
 
