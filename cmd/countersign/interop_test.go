@@ -194,7 +194,7 @@ func pushShape(t testing.TB, registry *localregistry.Registry, repository, shape
 // passes under a PEM authority, in both formats, and fails under another key.
 func TestInteropWeVerifyCosigns(t *testing.T) {
 	for kind, registry := range registries(t) {
-		p := newProcess(t)
+		p := newProcess(t, "--verify-failed-ttl", "0s") // what cosign attaches shall count at once
 		p.start()
 		p.trustAll(registry, "release")
 		for name, sign := range map[string]func(t *testing.T, c cosign, image string){
