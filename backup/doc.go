@@ -6,6 +6,7 @@
 //	countersign.db            the embedded database at one moment
 //	log/…, log-2/…            each shard's checkpoint and tiles at that moment
 //	tuf/…                     the TUF repository
+//	monitor/state.json        what the log's monitor has verified, if it has
 //	seal.json                 SHA-256 over the names and contents before it
 //
 // The seal finds an archive that was cut short or damaged; it is no proof of who
@@ -27,10 +28,16 @@ const (
 	sealName        = "seal.json"
 	// Database is the name of the embedded database's copy.
 	Database = "countersign.db"
+	// Monitor is the name of the monitor's state.
+	Monitor = "monitor/state.json"
 )
 
-// format is the version of the archive's layout.
-const format = 1
+// format is the version of the archive's layout. Read takes those from oldest on:
+// the first had no monitor.
+const (
+	format = 2
+	oldest = 1
+)
 
 // Errors of Read.
 var (

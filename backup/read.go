@@ -107,8 +107,8 @@ func (r *reader) describe(header *tar.Header) error {
 	if err := r.document(header, &r.description); err != nil {
 		return err
 	}
-	if r.description.Format != format {
-		return fmt.Errorf("%w: format %d, this program reads %d", ErrArchive, r.description.Format, format)
+	if r.description.Format < oldest || r.description.Format > format {
+		return fmt.Errorf("%w: format %d, this program reads %d to %d", ErrArchive, r.description.Format, oldest, format)
 	}
 	for _, s := range r.description.Shards {
 		if !ownFolder(s.Folder) {
@@ -159,9 +159,9 @@ func (r *reader) file(header *tar.Header) error {
 }
 
 // mode is what the service gives such a file: the log is public, the database
-// is not.
+// and the monitor's state are not.
 func (r *reader) mode(name string) os.FileMode {
-	if name == Database {
+	if name == Database || name == Monitor {
 		return 0o600
 	}
 	return 0o644
@@ -176,7 +176,7 @@ func (r *reader) copy(to io.Writer) error {
 
 // belongs reports whether Write writes a file of that name.
 func (r *reader) belongs(name string) bool {
-	if name == Database {
+	if name == Database || name == Monitor {
 		return true
 	}
 	folder, rest, found := strings.Cut(name, "/")

@@ -29,8 +29,13 @@ func (d *Daemon) Backup(ctx context.Context, w io.Writer) (err error) {
 		CreatedAt: d.cfg.Clock.Now().UTC(), Version: d.cfg.Version, Origin: d.origin, External: d.main != d.local,
 	}
 	var moment *store.Snapshot
+	var monitored []byte
 	err = d.log.Still(ctx, func(shards []sequencer.Shard) (err error) {
 		if description.Shards, err = d.describeShards(ctx, shards); err != nil {
+			return err
+		}
+		// While the log stands still the monitor has not verified more than this.
+		if monitored, err = d.monitorState(); err != nil {
 			return err
 		}
 		moment, err = d.local.Snapshot(ctx)
@@ -59,7 +64,24 @@ func (d *Daemon) Backup(ctx context.Context, w io.Writer) (err error) {
 	if err := d.backUpTUF(ctx, out); err != nil {
 		return err
 	}
+	if monitored != nil {
+		if err := out.Add(backup.Monitor, monitored); err != nil {
+			return err
+		}
+	}
 	return out.Close()
+}
+
+// monitorState is what the monitor has verified, nil when it has not begun.
+func (d *Daemon) monitorState() ([]byte, error) {
+	raw, err := os.ReadFile(d.path(backup.Monitor))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the monitor's state: %w", err)
+	}
+	return raw, nil
 }
 
 func (d *Daemon) describeShards(ctx context.Context, shards []sequencer.Shard) ([]backup.Shard, error) {

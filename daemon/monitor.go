@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/countersign/countersign/audit"
+	"github.com/countersign/countersign/backup"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/server"
 	"github.com/countersign/countersign/store"
@@ -25,13 +27,8 @@ import (
 	"github.com/countersign/countersign/trust"
 )
 
-// The monitor's folder, its file there, and the kind of the objects that say
-// which alarms are in the journal.
-const (
-	monitorFolder = "monitor"
-	monitorState  = "state.json"
-	alarmKind     = "log-alarm"
-)
+// alarmKind is the kind of the objects that say which alarms are in the journal.
+const alarmKind = "log-alarm"
 
 // MonitorConfig says how the service follows its own log. The zero value looks
 // whether the log contradicts itself, and tells the journal and the metrics.
@@ -86,10 +83,10 @@ func (d *Daemon) openMonitor(ctx context.Context, s *services) error {
 	if c.Webhook != "" {
 		m.hook = monitor.NewWebhook(c.Webhook, d.cfg.PublicURL)
 	}
-	if err := os.MkdirAll(d.path(monitorFolder), 0o700); err != nil {
+	path := d.path(backup.Monitor)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("making the monitor's folder: %w", err)
 	}
-	path := d.path(monitorFolder + "/" + monitorState)
 	m.monitor, m.fault = monitor.New(monitor.Config{
 		Find: m.logs, Watch: c.Watch, Own: m.own, State: path, Raise: m.raise, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
 	})

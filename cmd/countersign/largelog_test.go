@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -97,6 +98,8 @@ func grow(t *testing.T, p *process, entries int) time.Duration {
 				for request := keys.request(t); ; failed.Add(1) {
 					answer, err := client.Post(p.url+"/api/v2/log/entries", "application/json", strings.NewReader(string(request)))
 					if err == nil {
+						// A connection is used again only when its answer was read.
+						_, _ = io.Copy(io.Discard, answer.Body)
 						answer.Body.Close()
 						if answer.StatusCode == http.StatusCreated {
 							break
