@@ -489,3 +489,24 @@ const (
 	StaleIfErrorMax = 24 * time.Hour
 	StaleWait       = 2 * time.Second
 )
+
+// Signatures of the Notary Project.
+const (
+	// NotaryEnvelope bounds one envelope, NotaryCertificate one certificate of
+	// its chain and NotaryTimestamp its timestamp, in bytes.
+	NotaryEnvelope    = 1 << 20
+	NotaryCertificate = 32 << 10
+	NotaryTimestamp   = 64 << 10
+	// NotaryChain bounds the certificates of a chain, NotaryAnnotations the
+	// annotations in a payload.
+	NotaryChain       = 10
+	NotaryAnnotations = 256
+	// CBORDepth and CBORElements bound what is decoded of an envelope in CBOR.
+	CBORDepth    = 8
+	CBORElements = 64
+	// X509Roots bounds the certificates that a policy's authority trusts,
+	// X509Name the bytes of a name in it and X509Attributes its attributes.
+	X509Roots      = 64
+	X509Name       = 1024
+	X509Attributes = 16
+)
