@@ -36,6 +36,8 @@ const (
 	FormatLegacy = "legacy"
 	// FormatLegacyAttestation is a DSSE envelope with cosign's annotations.
 	FormatLegacyAttestation = "legacy-attestation"
+	// FormatNotation is an envelope of the Notary Project.
+	FormatNotation = "notation"
 )
 
 // ErrItem is an item or decision that cannot be kept; the error says why.
@@ -80,7 +82,8 @@ type Item struct {
 	Digest attest.Digest
 	// Repository is host/repository, without tag or digest.
 	Repository string
-	// Format is FormatBundle, FormatLegacy or FormatLegacyAttestation.
+	// Format is FormatBundle, FormatLegacy, FormatLegacyAttestation or
+	// FormatNotation.
 	Format string
 	// PredicateType is of every attestation, and empty for plain signatures.
 	PredicateType string
@@ -95,6 +98,8 @@ type Item struct {
 	Bundle []byte
 	// Legacy is the content of FormatLegacy and FormatLegacyAttestation.
 	Legacy *Legacy
+	// Notation is the content of FormatNotation.
+	Notation *Notation
 	// CreatedAt zero lets Keep fill it.
 	CreatedAt time.Time
 }
@@ -106,11 +111,21 @@ type Legacy struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
+// Notation is an envelope of the Notary Project, which has no place for its log
+// entry: that is kept beside it, as protojson.
+type Notation struct {
+	MediaType string          `json:"mediaType"`
+	Envelope  []byte          `json:"envelope"`
+	LogEntry  json.RawMessage `json:"logEntry,omitempty"`
+}
+
 // content is the kept form of an item. It holds neither id nor date: two items
 // of the same content are one.
 type content struct {
 	Bundle []byte  `json:"bundle,omitempty"`
 	Legacy *Legacy `json:"legacy,omitempty"`
+
+	Notation *Notation `json:"notation,omitempty"`
 }
 
 // Keep keeps an item durably. The same content for the same digest and
@@ -142,15 +157,16 @@ func (i Item) content() ([]byte, error) {
 	if i.Digest.IsZero() || i.Repository == "" {
 		return nil, fmt.Errorf("%w: no digest or repository", ErrItem)
 	}
-	bundle := i.Format == FormatBundle && len(i.Bundle) > 0 && i.Legacy == nil
-	legacy := (i.Format == FormatLegacy || i.Format == FormatLegacyAttestation) && i.Legacy != nil && len(i.Bundle) == 0
-	if !bundle && !legacy {
+	bundle := i.Format == FormatBundle && len(i.Bundle) > 0 && i.Legacy == nil && i.Notation == nil
+	legacy := (i.Format == FormatLegacy || i.Format == FormatLegacyAttestation) && i.Legacy != nil && len(i.Bundle) == 0 && i.Notation == nil
+	notation := i.Format == FormatNotation && i.Notation != nil && i.Legacy == nil && len(i.Bundle) == 0
+	if !bundle && !legacy && !notation {
 		return nil, fmt.Errorf("%w: the content is not of format %q", ErrItem, i.Format)
 	}
 	if i.LogIndex != nil && *i.LogIndex < 0 {
 		return nil, fmt.Errorf("%w: negative log index", ErrItem)
 	}
-	body, err := json.Marshal(content{Bundle: i.Bundle, Legacy: i.Legacy})
+	body, err := json.Marshal(content{Bundle: i.Bundle, Legacy: i.Legacy, Notation: i.Notation})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrItem, err)
 	}
@@ -199,7 +215,7 @@ func (a *Archive) BySubject(ctx context.Context, digest attest.Digest, want func
 		if len(items) == limit || read >= limits.AttachmentBytes {
 			return items, false, nil
 		}
-		if len(item.Bundle) == 0 && item.Legacy == nil {
+		if len(item.Bundle) == 0 && item.Legacy == nil && item.Notation == nil {
 			if item, err = a.content(ctx, item.ID); err != nil {
 				return nil, false, err
 			}
@@ -233,6 +249,9 @@ func (i Item) size() int {
 	if i.Legacy != nil {
 		return len(i.Legacy.Payload)
 	}
+	if i.Notation != nil {
+		return len(i.Notation.Envelope)
+	}
 	return len(i.Bundle)
 }
 
@@ -251,7 +270,7 @@ func ParseItem(row store.Bundle) (Item, error) {
 	item := Item{
 		ID: row.ID, Digest: digest, Repository: row.Repository, Format: row.Format,
 		PredicateType: row.PredicateType, KeyID: row.KeyID, Signer: row.Signer,
-		Operation: row.Operation, Bundle: c.Bundle, Legacy: c.Legacy, CreatedAt: row.CreatedAt,
+		Operation: row.Operation, Bundle: c.Bundle, Legacy: c.Legacy, Notation: c.Notation, CreatedAt: row.CreatedAt,
 	}
 	if row.LogIndex >= 0 {
 		item.LogIndex = &row.LogIndex

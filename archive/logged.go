@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/notary"
 )
 
 // relatePage is how many items are read at once: each may be limits.Bundle
@@ -54,6 +55,13 @@ func (i Item) signed() (message, payload []byte) {
 			return nil, nil
 		}
 		return i.envelope(envelope)
+	}
+	if i.Format == FormatNotation {
+		envelope, err := notary.Parse(i.Notation.MediaType, i.Notation.Envelope)
+		if err != nil || envelope.Target.Digest != i.Digest {
+			return nil, nil
+		}
+		return envelope.Message, nil
 	}
 	simple, err := attest.ParseSimpleSigning(i.Legacy.Payload)
 	if err != nil || simple.Digest != i.Digest {

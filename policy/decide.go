@@ -179,6 +179,7 @@ func (q *requirement) judgeSignature(facts []Fact) finding {
 		case fact.Kind == KindSignature && fact.SignerID != "":
 			f.signers[fact.SignerID] = true
 			f.evidence = append(f.evidence, fact.Evidence)
+			f.expire(fact.Expires)
 		}
 	}
 	if f.holds = len(f.signers) > 0; f.holds {
@@ -269,7 +270,7 @@ func nearness(c Code) int {
 	order := []Code{
 		NoSignature, AttestationMissing,
 		UntrustedKey, IdentityMismatch, PredicateTypeMismatch,
-		SignatureInvalid, CertificateInvalid, CertificateExpired,
+		SignatureInvalid, CertificateInvalid, CertificateExpired, SignatureExpired,
 		LimitExceeded, RegistryUnavailable, DeadlineExceeded,
 		DigestMismatch, SubjectMismatch,
 		LogEntryMissing, LogEntryMismatch, InclusionProofInvalid, CheckpointInvalid,

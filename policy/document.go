@@ -49,15 +49,15 @@ type matchSpec struct {
 	Context map[string][]string `json:"context,omitzero"`
 }
 
-// authoritySpec holds the kinds a later version judges as raw JSON: they are
-// refused by name, whatever they contain.
 type authoritySpec struct {
-	Key      *keySpec        `json:"key,omitzero"`
-	Identity *identitySpec   `json:"identity,omitzero"`
-	X509     json.RawMessage `json:"x509,omitzero"`
-	Log      *LogRule        `json:"log,omitzero"`
+	Key      *keySpec      `json:"key,omitzero"`
+	Identity *identitySpec `json:"identity,omitzero"`
+	X509     *x509Spec     `json:"x509,omitzero"`
+	Log      *LogRule      `json:"log,omitzero"`
 }
 
+// keySpec holds what a later version judges as raw JSON: it is refused by name,
+// whatever it contains.
 type keySpec struct {
 	Name *string         `json:"name,omitzero"`
 	PEM  *string         `json:"pem,omitzero"`
@@ -105,17 +105,16 @@ func checkName(pointer, name string) error {
 
 // authority reads one authority and writes its defaults into its spec.
 func (a *authoritySpec) authority(name, pointer string) (Authority, error) {
-	switch {
-	case a.X509 != nil:
-		return Authority{}, unsupported(pointer+"/x509", "an x509 authority")
-	case (a.Key == nil) == (a.Identity == nil):
-		return Authority{}, fault(pointer, "must have exactly one of key and identity")
-	}
 	out := Authority{Name: name}
 	var err error
-	if a.Identity != nil {
+	switch {
+	case a.kinds() != 1:
+		return Authority{}, fault(pointer, "must have exactly one of key, identity and x509")
+	case a.Identity != nil:
 		out.Identity, err = a.Identity.authority(pointer + "/identity")
-	} else {
+	case a.X509 != nil:
+		out.X509, err = a.X509.authority(pointer + "/x509")
+	default:
 		out.Key, err = a.Key.authority(pointer + "/key")
 	}
 	if err != nil {
@@ -123,7 +122,7 @@ func (a *authoritySpec) authority(name, pointer string) (Authority, error) {
 	}
 	if a.Log == nil {
 		a.Log = new(LogRequired)
-		if out.Key != nil && out.Key.Name == "" {
+		if out.Key != nil && out.Key.Name == "" || out.X509 != nil {
 			a.Log = new(LogOptional)
 		}
 	}
@@ -137,6 +136,17 @@ func (a *authoritySpec) authority(name, pointer string) (Authority, error) {
 	}
 	out.Log = *a.Log
 	return out, nil
+}
+
+// kinds counts the kinds of authority that the spec has.
+func (a *authoritySpec) kinds() int {
+	n := 0
+	for _, is := range []bool{a.Key != nil, a.Identity != nil, a.X509 != nil} {
+		if is {
+			n++
+		}
+	}
+	return n
 }
 
 func (k *keySpec) authority(pointer string) (*KeyAuthority, error) {

@@ -53,6 +53,9 @@ type Fact struct {
 	// ProvenAt is the earliest proven time of the signature, zero if there is
 	// none.
 	ProvenAt time.Time
+	// Expires is when time alone ends what was established, zero if it does
+	// not.
+	Expires time.Time
 	// Claims are the verified extensions of the signer's certificate, nil when
 	// a key signed.
 	Claims map[string]string

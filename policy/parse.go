@@ -136,6 +136,9 @@ func (a Authority) sameAs() (who, field string) {
 	if a.Key != nil {
 		return "key " + a.Key.Name + " " + a.Key.PEM, "/key"
 	}
+	if a.X509 != nil {
+		return a.X509.same(), "/x509"
+	}
 	i := a.Identity
 	claims := make([]string, 0, len(i.Claims))
 	for _, name := range slices.Sorted(maps.Keys(i.Claims)) {

@@ -31,7 +31,7 @@ const (
 	// identities.
 	LogRequired LogRule = "required"
 	// LogOptional accepts a signature without a log entry. It is the default
-	// for keys given as PEM, whose holders may not log.
+	// for keys given as PEM and for x509, whose holders may not log.
 	LogOptional LogRule = "optional"
 )
 
@@ -55,10 +55,12 @@ type Policy struct {
 type Authority struct {
 	// Name is the policy's name of it.
 	Name string
-	// Key is set for a signer by key; else Identity is.
+	// Key is set for a signer by key; else Identity or X509 is.
 	Key *KeyAuthority
 	// Identity is set for a signer by certificate.
 	Identity *IdentityAuthority
+	// X509 is set for a signer by a certificate of the Notary Project.
+	X509 *X509Authority
 	// Log is never empty.
 	Log LogRule
 }

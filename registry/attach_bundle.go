@@ -36,12 +36,18 @@ const (
 // overwrites the fallback tag is noticed by reading it again, and the entry is
 // added once more.
 func (c *Client) AttachBundle(ctx context.Context, subject Manifest, b BundleAttachment) (attest.Digest, error) {
-	ref := subject.Reference.WithDigest(subject.Digest)
-	s, err := c.target(ctx, ref)
+	raw, descriptor, err := bundleManifest(subject, b)
 	if err != nil {
 		return attest.Digest{}, err
 	}
-	raw, descriptor, err := bundleManifest(subject, b)
+	return c.attachReferrer(ctx, subject, raw, descriptor, b.Bundle)
+}
+
+// attachReferrer writes a referrer manifest with its empty config and content,
+// and has it listed.
+func (c *Client) attachReferrer(ctx context.Context, subject Manifest, raw []byte, descriptor v1.Descriptor, content []byte) (attest.Digest, error) {
+	ref := subject.Reference.WithDigest(subject.Digest)
+	s, err := c.target(ctx, ref)
 	if err != nil {
 		return attest.Digest{}, err
 	}
@@ -50,7 +56,7 @@ func (c *Client) AttachBundle(ctx context.Context, subject Manifest, b BundleAtt
 		return attest.Digest{}, s.failure(ctx, err)
 	}
 	defer unlock()
-	if err := s.putBlobs(ctx, []byte("{}"), b.Bundle); err != nil {
+	if err := s.putBlobs(ctx, []byte("{}"), content); err != nil {
 		return attest.Digest{}, err
 	}
 	digest := attest.DigestOf(raw)

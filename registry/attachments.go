@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/notary"
 	"github.com/countersign/countersign/internal/limits"
 )
 
@@ -25,6 +26,8 @@ const (
 	// FormatLegacyAttestation is a layer of cosign's .att tag: its payload is a
 	// DSSE envelope.
 	FormatLegacyAttestation = "legacy-attestation"
+	// FormatNotation is an envelope of the Notary Project.
+	FormatNotation = "notation"
 )
 
 // How an attachment was found.
@@ -38,7 +41,7 @@ const (
 // subject. Its bytes hash to the digests that named them; nothing else is
 // verified.
 type Attachment struct {
-	// Format is FormatBundle, FormatLegacy or FormatLegacyAttestation.
+	// Format is one of the formats above.
 	Format string
 	// Digest is that of the referrer manifest, or of the payload layer.
 	Digest attest.Digest
@@ -46,8 +49,10 @@ type Attachment struct {
 	Via string
 	// Bundle is the bundle's JSON if Format is FormatBundle, else nil.
 	Bundle []byte
-	// Legacy is set if Format is another.
+	// Legacy is set if Format is FormatLegacy or FormatLegacyAttestation.
 	Legacy *Legacy
+	// Envelope is set if Format is FormatNotation.
+	Envelope *Envelope
 }
 
 // Legacy is one layer of a .sig or .att manifest.
@@ -200,9 +205,14 @@ func (p *plan) add(wanted bool, w work) {
 }
 
 func (g *gathering) run(ctx context.Context, want Want, bundles listing, signatures, attestations legacyListing) (Found, error) {
-	kinds := [3]plan{}
+	kinds := [4]plan{}
 	for _, d := range bundles.entries {
-		kinds[0].add(want.wants(d.Annotations[annotationPredicateType]), work{d.Digest, func(ctx context.Context) result { return g.bundle(ctx, d, bundles.via) }})
+		w := work{d.Digest, func(ctx context.Context) result { return g.referrer(ctx, d, bundles.via) }}
+		if d.ArtifactType == notary.ArtifactType {
+			kinds[3].add(want.wants(attest.PredicateCosignSign), w)
+		} else {
+			kinds[0].add(want.wants(d.Annotations[annotationPredicateType]), w)
+		}
 	}
 	for _, layer := range signatures.layers {
 		kinds[1].add(want.wants(attest.PredicateCosignSign), work{layer.digest, func(ctx context.Context) result { return g.legacy(ctx, FormatLegacy, layer) }})
@@ -214,7 +224,7 @@ func (g *gathering) run(ctx context.Context, want Want, bundles listing, signatu
 		Problems:  slices.Concat(signatures.problems, attestations.problems),
 		Truncated: bundles.truncated || signatures.truncated || attestations.truncated,
 	}
-	wanted := shares(limits.Bundles, [3][]work{kinds[0].wanted, kinds[1].wanted, kinds[2].wanted})
+	wanted := shares(limits.Bundles, [4][]work{kinds[0].wanted, kinds[1].wanted, kinds[2].wanted, kinds[3].wanted})
 	for i, k := range kinds {
 		found.Truncated = found.Truncated || len(wanted[i]) < len(k.wanted)
 	}
@@ -223,7 +233,7 @@ func (g *gathering) run(ctx context.Context, want Want, bundles listing, signatu
 	}
 	// What is left says no more than that there is something else.
 	room := min(limits.Bundles-len(found.Attachments)-len(found.Problems), limits.OtherAttachments)
-	others := shares(max(room, 0), [3][]work{kinds[0].others, kinds[1].others, kinds[2].others})
+	others := shares(max(room, 0), [4][]work{kinds[0].others, kinds[1].others, kinds[2].others, kinds[3].others})
 	extra := Found{}
 	err := g.fetch(ctx, slices.Concat(others[:]...), &extra)
 	found.Attachments = append(found.Attachments, extra.Attachments...)
@@ -232,7 +242,7 @@ func (g *gathering) run(ctx context.Context, want Want, bundles listing, signatu
 
 // shares divides n places so that no kind crowds out another: each gets what it
 // needs up to its equal share, and what is left over goes around.
-func shares(n int, kinds [3][]work) (out [3][]work) {
+func shares(n int, kinds [4][]work) (out [4][]work) {
 	for left := n; left > 0; {
 		before := left
 		for i := range kinds {
@@ -303,8 +313,8 @@ func (g *gathering) outcome(digest attest.Digest, r result) (fetched, error) {
 	return fetched{}, r.err
 }
 
-// bundle fetches one referrer and the bundle in it.
-func (g *gathering) bundle(ctx context.Context, d listed, via string) result {
+// referrer fetches one referrer and the bundle or envelope in it.
+func (g *gathering) referrer(ctx context.Context, d listed, via string) result {
 	if err := g.spend(d.Size); err != nil {
 		return result{err: err}
 	}
@@ -315,7 +325,7 @@ func (g *gathering) bundle(ctx context.Context, d listed, via string) result {
 	if int64(len(m.Raw)) != d.Size {
 		return result{err: fmt.Errorf("%w: %s is not of the size listed", ErrAmbiguous, d.Digest)}
 	}
-	layer, ok, err := bundleLayer(m, g.subject)
+	mediaType, layer, ok, err := referrerLayer(m, g.subject)
 	if err != nil || !ok {
 		return result{err: err}
 	}
@@ -323,30 +333,35 @@ func (g *gathering) bundle(ctx context.Context, d listed, via string) result {
 	if err != nil {
 		return result{err: err}
 	}
+	if mediaType != bundleMediaType {
+		return result{attachment: &Attachment{
+			Format: FormatNotation, Digest: m.Digest, Via: via, Envelope: &Envelope{MediaType: mediaType, Content: b},
+		}}
+	}
 	return result{attachment: &Attachment{Format: FormatBundle, Digest: m.Digest, Via: via, Bundle: b}}
 }
 
-// bundleLayer is the descriptor of the bundle in a referrer manifest; ok is
-// false if the manifest is no bundle's.
-func bundleLayer(m Manifest, subject attest.Digest) (blobRef, bool, error) {
+// referrerLayer is the descriptor of the bundle or envelope in a referrer
+// manifest, and its media type; ok is false if the manifest is neither's.
+func referrerLayer(m Manifest, subject attest.Digest) (mediaType string, ref blobRef, ok bool, err error) {
 	if m.IsIndex {
-		return blobRef{}, false, nil
+		return "", blobRef{}, false, nil
 	}
 	image, err := decode[v1.Manifest](m.Raw)
 	if err != nil {
-		return blobRef{}, false, err
+		return "", blobRef{}, false, err
 	}
-	if image.ArtifactType != bundleMediaType {
-		return blobRef{}, false, nil
+	if image.ArtifactType != bundleMediaType && !isNotation(image) {
+		return "", blobRef{}, false, nil
 	}
 	switch {
 	case image.Subject == nil || image.Subject.Digest.String() != subject.String():
-		return blobRef{}, false, fmt.Errorf("%w: %s refers to another subject", ErrAmbiguous, m.Digest)
-	case len(image.Layers) != 1 || string(image.Layers[0].MediaType) != bundleMediaType:
-		return blobRef{}, false, fmt.Errorf("%w: %s must have one layer, the bundle", ErrAmbiguous, m.Digest)
+		return "", blobRef{}, false, fmt.Errorf("%w: %s refers to another subject", ErrAmbiguous, m.Digest)
+	case len(image.Layers) != 1 || !carries(image, string(image.Layers[0].MediaType)):
+		return "", blobRef{}, false, fmt.Errorf("%w: %s must have one layer, the bundle or envelope", ErrAmbiguous, m.Digest)
 	}
-	ref, err := blobOf(image.Layers[0])
-	return ref, err == nil, err
+	ref, err = blobOf(image.Layers[0])
+	return string(image.Layers[0].MediaType), ref, err == nil, err
 }
 
 // blobRef is what is needed of a layer's descriptor. Its urls are not: content

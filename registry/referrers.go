@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/notary"
 	"github.com/countersign/countersign/internal/limits"
 )
 
@@ -30,7 +31,7 @@ type listed struct {
 	Annotations map[string]string `json:"annotations"`
 }
 
-// listing is the referrers of one subject that may be bundles.
+// listing is the referrers of one subject that may be bundles or envelopes.
 type listing struct {
 	entries   []listed
 	via       string
@@ -57,7 +58,9 @@ func (s source) referrers(ctx context.Context, subject attest.Digest) (listing, 
 func (s source) referrersAPI(ctx context.Context, subject attest.Digest) (l listing, supported bool, err error) {
 	l.via = ViaReferrers
 	path := s.path("referrers", subject.String())
-	next := s.url(path, url.Values{"artifactType": {bundleMediaType}})
+	// Without the filter by artifactType, which knows one type: bundles and
+	// envelopes are listed by one request.
+	next := s.url(path, nil)
 	for page := range limits.ReferrersPages {
 		c := s.get(path, string(types.OCIImageIndex), limits.ReferrersPage)
 		c.url, c.keepPrefix = next, true
@@ -111,7 +114,7 @@ func (s source) referrersTag(ctx context.Context, subject attest.Digest) (listin
 // fallbackTag is the digest with "-" for ":".
 func fallbackTag(subject attest.Digest) string { return "sha256-" + subject.Hex() }
 
-// add takes the entries of one page that may be bundles.
+// add takes the entries of one page that may be bundles or envelopes.
 func (l *listing) add(a answer) {
 	if l.seen == nil {
 		l.seen = make(map[attest.Digest]bool)
@@ -120,7 +123,7 @@ func (l *listing) add(a answer) {
 		if l.considered++; l.considered > limits.Referrers {
 			return false
 		}
-		if mayBeBundle(d) && !l.seen[d.Digest] {
+		if mayBeSignature(d) && !l.seen[d.Digest] {
 			l.seen[d.Digest] = true
 			l.entries = append(l.entries, d)
 		}
@@ -129,14 +132,14 @@ func (l *listing) add(a answer) {
 	l.truncated = l.truncated || !whole || a.cut
 }
 
-// mayBeBundle passes over what is certainly something else. A registry that
+// mayBeSignature passes over what is certainly something else. A registry that
 // does not know artifactType says the config's media type or nothing.
-func mayBeBundle(d listed) bool {
+func mayBeSignature(d listed) bool {
 	if d.Digest.IsZero() || d.MediaType != string(types.OCIManifestSchema1) {
 		return false
 	}
 	switch d.ArtifactType {
-	case bundleMediaType, emptyMediaType, "":
+	case bundleMediaType, notary.ArtifactType, emptyMediaType, "":
 		return true
 	}
 	return false

@@ -84,6 +84,10 @@ type Root struct {
 	CTLogs                 []Log
 	TimestampAuthorities   []TimestampAuthority
 	CertificateAuthorities []CertificateAuthority
+	// NotaryRoots are the roots below which the service certifies its keys for
+	// signatures of the Notary Project. No trusted_root.json has them: they
+	// certify no identity.
+	NotaryRoots []*x509.Certificate
 }
 
 // Log finds the transparency log with that id.

@@ -41,6 +41,9 @@ func bind(a artifact, s *signed, public crypto.PublicKey) *fault {
 	if f := bindSubject(a, s.subjects); f != nil {
 		return f
 	}
+	if f := bindTarget(a, s); f != nil {
+		return f
+	}
 	for _, entry := range s.entries {
 		if f := bindEntry(entry, s, public); f != nil {
 			return f
@@ -101,7 +104,7 @@ func bindEntry(entry *rekorpb.TransparencyLogEntry, s *signed, public crypto.Pub
 		// Rekor's first in-toto entries have no signature: the digest of the
 		// envelope, which holds it, stands for it.
 		return faultf(policy.LogEntryMismatch, "the log entry records another envelope")
-	case body.EnvelopeDigest == nil && !bytes.Equal(body.Signature, s.signature):
+	case body.EnvelopeDigest == nil && !bytes.Equal(body.Signature, s.logged(public)):
 		return faultf(policy.LogEntryMismatch, "the log entry records another signature")
 	case !bytes.Equal(body.Digest, sum(body.DigestAlgorithm, s.recorded(body))):
 		return faultf(policy.LogEntryMismatch, "the log entry records another document")

@@ -16,7 +16,7 @@ import (
 type Fresh struct {
 	// Digest is the signed artifact.
 	Digest attest.Digest
-	// Format is bundle, legacy or legacy-attestation.
+	// Format is bundle, legacy, legacy-attestation or notation.
 	Format string
 	// PredicateType is what an attestation must be of, and empty for a plain
 	// signature.
@@ -25,6 +25,9 @@ type Fresh struct {
 	Bundle []byte
 	// Legacy is the payload and annotations of the other two.
 	Legacy *registry.Legacy
+	// Envelope is that of the format notation, LogEntry the log's record of it.
+	Envelope *registry.Envelope
+	LogEntry []byte
 	// Public is the key that must have signed.
 	Public crypto.PublicKey
 	// Certificate is the DER of the certificate that must carry Public, or nil
@@ -50,6 +53,9 @@ func (v *Verifier) CheckFresh(ctx context.Context, fresh Fresh) error {
 	found := attachment{format: fresh.Format, bundle: fresh.Bundle}
 	if fresh.Legacy != nil {
 		found.payload, found.annotations = fresh.Legacy.Payload, fresh.Legacy.Annotations
+	}
+	if fresh.Envelope != nil {
+		found.envelope, found.entry = *fresh.Envelope, fresh.LogEntry
 	}
 	e := &evidence{}
 	e.signed, e.fault = found.parse()

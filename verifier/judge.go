@@ -31,6 +31,8 @@ type signer struct {
 	candidates []candidate
 	// identity takes the place of candidates for a signer by certificate.
 	identity *policy.IdentityAuthority
+	// x509 takes their place for a signer by a certificate of the Notary Project.
+	x509 *holders
 	// certificate, if set, is the only one that may be used.
 	certificate *x509.Certificate
 	logNeeded   bool
@@ -112,6 +114,11 @@ func (b *bench) judge(e *evidence, s signer) policy.Fact {
 	if e.signed.kind == policy.KindAttestation {
 		fact.Attestation = e.attest()
 	}
+	if s.x509 != nil {
+		fact.Expires = e.signed.expires(proof)
+	} else if e.signed.notary != nil {
+		fact.Expires = e.signed.notary.Expiry
+	}
 	if s.identity != nil {
 		fact.Claims = proof.holder.Claims
 	}
@@ -168,6 +175,12 @@ func (b *bench) decide(e *evidence, s signer) (*candidate, *proof, *fault) {
 	if f := notFuture(b.now, p.times); f != nil {
 		return key, p, f
 	}
+	if f := e.signed.fresh(b.now); f != nil {
+		return key, p, f
+	}
+	if s.x509 != nil {
+		return key, p, s.x509.admit(key, e, p, b.now, s.name)
+	}
 	if s.identity != nil {
 		return key, p, s.admit(key, e, p)
 	}
@@ -180,6 +193,9 @@ func (b *bench) decide(e *evidence, s signer) (*candidate, *proof, *fault) {
 // whoSigned finds the key that made the signature: one of the authority's, or
 // that of the certificate, whose own worth is judged when the times are proven.
 func (b *bench) whoSigned(e *evidence, s signer) (*candidate, *fault) {
+	if s.x509 != nil {
+		return s.x509.whoSigned(b, e, s)
+	}
 	if s.identity == nil {
 		if key := b.candidateOf(e, s); key != nil {
 			return key, nil

@@ -15,6 +15,7 @@ import (
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/notary"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/internal/strictjson"
 	"github.com/countersign/countersign/policy"
@@ -50,10 +51,17 @@ type attachment struct {
 	bundle      []byte
 	payload     []byte
 	annotations map[string]string
+	// envelope is of the Notary Project, entry the log's record of it where the
+	// archive has one.
+	envelope registry.Envelope
+	entry    []byte
 }
 
 func attachmentOf(a registry.Attachment) attachment {
 	out := attachment{format: a.Format, bundle: a.Bundle}
+	if a.Envelope != nil {
+		out.envelope = *a.Envelope
+	}
 	if a.Legacy != nil {
 		out.payload, out.annotations = a.Legacy.Payload, a.Legacy.Annotations
 	}
@@ -67,13 +75,19 @@ func (a attachment) identity() [sha256.Size]byte {
 	for _, name := range []string{annotationSignature, annotationLog, annotationTimestamp, annotationCertificate} {
 		fmt.Fprintf(h, "%d\x00%s", len(a.annotations[name]), a.annotations[name])
 	}
+	fmt.Fprintf(h, "%d\x00%s%d\x00%s%s", len(a.envelope.MediaType), a.envelope.MediaType, len(a.envelope.Content), a.envelope.Content, a.entry)
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
+func (a attachment) size() int { return len(a.bundle) + len(a.payload) + len(a.envelope.Content) }
+
 // digest is by which a registry names the content.
 func (a attachment) digest() string {
-	if a.format == formatBundle {
+	switch a.format {
+	case formatBundle:
 		return attest.DigestOf(a.bundle).String()
+	case formatNotary:
+		return attest.DigestOf(a.envelope.Content).String()
 	}
 	return attest.DigestOf(a.payload).String()
 }
@@ -98,6 +112,8 @@ type signed struct {
 	// part of it.
 	statement []byte
 	predicate []byte
+	// notary is the envelope of the Notary Project that it is, or nil.
+	notary *notary.Envelope
 	// dsse is the envelope that the statement is in.
 	dsse attest.Envelope
 	// envelope is the JSON around the statement where the format keeps it as it
@@ -113,6 +129,8 @@ func (a attachment) parse() (*signed, *fault) {
 		return parseLegacy(a.payload, a.annotations)
 	case formatLegacyAttestation:
 		return parseLegacyAttestation(a.payload, a.annotations)
+	case formatNotary:
+		return parseNotary(a.envelope, a.entry)
 	default:
 		return parseBundle(a.bundle)
 	}
@@ -121,7 +139,7 @@ func (a attachment) parse() (*signed, *fault) {
 // kind is what an attachment is that cannot be parsed.
 func (a attachment) kind() policy.Kind {
 	switch a.format {
-	case formatLegacy:
+	case formatLegacy, formatNotary:
 		return policy.KindSignature
 	case formatLegacyAttestation:
 		return policy.KindAttestation

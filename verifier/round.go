@@ -199,6 +199,10 @@ func (r *round) kept(ctx context.Context) []*evidence {
 		if item.Legacy != nil {
 			a.payload, a.annotations = item.Legacy.Payload, item.Legacy.Annotations
 		}
+		if item.Notation != nil {
+			a.envelope = registry.Envelope{MediaType: item.Notation.MediaType, Content: item.Notation.Envelope}
+			a.entry = item.Notation.LogEntry
+		}
 		found = r.add(ctx, found, a)
 	}
 	return found
@@ -261,7 +265,7 @@ func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evi
 		return found
 	}
 	r.seen[id] = true
-	if f := r.enter(ctx, len(a.bundle)+len(a.payload)); f != nil {
+	if f := r.enter(ctx, a.size()); f != nil {
 		r.missed(f, false)
 		return append(found, unreadable(f))
 	}
@@ -344,6 +348,9 @@ func (r *round) signerOf(ctx context.Context, name string, authority policy.Auth
 	if authority.Identity != nil {
 		return r.identityOf(ctx, s, authority.Identity)
 	}
+	if authority.X509 != nil {
+		return r.x509Of(ctx, s, authority.X509)
+	}
 	if authority.Key == nil {
 		s.fault = faultf(policy.PolicyError, "authority %s names no key", name)
 		return s, nil
@@ -385,22 +392,27 @@ func (r *round) identityOf(ctx context.Context, s signer, who *policy.IdentityAu
 	if who.TrustRoot == policy.SelfRoot {
 		return s, nil
 	}
-	if known, ok := r.roots[who.TrustRoot]; ok {
+	return r.otherRoot(ctx, s, who.TrustRoot)
+}
+
+// otherRoot has a signer judged under the trusted root of that name.
+func (r *round) otherRoot(ctx context.Context, s signer, name string) (signer, error) {
+	if known, ok := r.roots[name]; ok {
 		s.trusted = known
 		return s, nil
 	}
-	other, err := r.trustRoot(ctx, who.TrustRoot)
+	other, err := r.trustRoot(ctx, name)
 	if errors.Is(err, store.ErrNotFound) {
-		s.fault = faultf(policy.PolicyError, "authority %s names the trusted root %s, which does not exist", s.name, who.TrustRoot)
+		s.fault = faultf(policy.PolicyError, "authority %s names the trusted root %s, which does not exist", s.name, name)
 		return s, nil
 	}
 	if err != nil {
-		return s, fmt.Errorf("reading trusted root %s: %w", who.TrustRoot, err)
+		return s, fmt.Errorf("reading trusted root %s: %w", name, err)
 	}
 	if r.roots == nil {
 		r.roots = make(map[string]*trusted)
 	}
-	r.roots[who.TrustRoot], s.trusted = other, other
+	r.roots[name], s.trusted = other, other
 	return s, nil
 }
 

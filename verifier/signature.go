@@ -10,6 +10,8 @@ import (
 
 	"github.com/sigstore/sigstore/pkg/signature"
 	"github.com/sigstore/sigstore/pkg/signature/options"
+
+	"github.com/countersign/countersign/attest/notary"
 )
 
 // minRSA is the shortest RSA modulus that is believed, in bits.
@@ -25,6 +27,9 @@ const minRSA = 2048
 //	RSA        PKCS #1 v1.5, SHA-256   the same
 //	Ed25519    Ed25519ph or pure       Ed25519ph or pure
 //
+// Signatures of the Notary Project have a table of their own, with one row for
+// each kind and size of key (attest/notary).
+//
 // The legacy column has two because stock cosign v2.6.5 and v3.1.3 sign with
 // the first and verify with the second. No weaker digest is among them, and
 // the two Ed25519 variants cannot be taken for one another (RFC 8032 section
@@ -32,6 +37,9 @@ const minRSA = 2048
 func signs(public crypto.PublicKey, format string, message, sig []byte) bool {
 	if len(sig) == 0 { // row D7
 		return false
+	}
+	if format == formatNotary {
+		return notary.Verify(public, message, sig)
 	}
 	for _, verifier := range verifiers(public, format) {
 		if verifier.VerifySignature(bytes.NewReader(sig), bytes.NewReader(message)) == nil {

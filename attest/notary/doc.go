@@ -21,7 +21,7 @@
 //
 // COSE has the same under the labels 1, 3 and 2 and the same names, the times
 // as CBOR's tag 1 over an integer, the chain under label 33; its signature is
-// over Sig_structure ["Signature1", protected, '', payload].
+// over Sig_structure ["Signature1", protected, ”, payload].
 //
 // One document has one reading: duplicate names or labels, names that differ in
 // case from a known one, null, trailing bytes, base64 in a second spelling,

@@ -232,11 +232,13 @@ func TestJWSHasOneReading(t *testing.T) {
 		"both times":              rewrite(t, good, nil, replace(`{`, `{"io.cncf.notary.authenticSigningTime":"2026-01-01T00:00:00Z",`)),
 		"unknown scheme":          rewrite(t, good, nil, replace(`"notary.x509"`, `"notary.x510"`)),
 		"another content type":    rewrite(t, good, nil, replace(`payload.v1+json`, `payload.v2+json`)),
-		"expiry before":           rewrite(t, good, nil, func(s string) string { return strings.Replace(s, `"io.cncf.notary.expiry":"2`, `"io.cncf.notary.expiry":"1`, 1) }),
-		"padded":                  rewrite(t, good, replace(`"payload":"`, `"payload":"=`), nil),
-		"line break in base64":    rewrite(t, good, replace(`"payload":"ey`, `"payload":"e\ny`), nil),
-		"not an object":           []byte(`[]`),
-		"empty":                   nil,
+		"expiry before": rewrite(t, good, nil, func(s string) string {
+			return strings.Replace(s, `"io.cncf.notary.expiry":"2`, `"io.cncf.notary.expiry":"1`, 1)
+		}),
+		"padded":               rewrite(t, good, replace(`"payload":"`, `"payload":"=`), nil),
+		"line break in base64": rewrite(t, good, replace(`"payload":"ey`, `"payload":"e\ny`), nil),
+		"not an object":        []byte(`[]`),
+		"empty":                nil,
 	}
 	for name, b := range cases {
 		if _, err := notary.Parse(notary.MediaTypeJWS, b); !errors.Is(err, notary.ErrEnvelope) {
@@ -287,19 +289,21 @@ func TestCOSEHasOneReading(t *testing.T) {
 		t.Fatalf("the control is refused: %v", err)
 	}
 	cases := map[string][]byte{
-		"no tag":                 good[1:],
-		"trailing bytes":         append(bytes.Clone(good), 0),
-		"alg in the other":       remake(func(m *sign1, _ map[any]any) { m.Unprotected[uint64(1)] = -7 }),
-		"scheme in the other":    remake(func(m *sign1, _ map[any]any) { m.Unprotected["io.cncf.notary.signingScheme"] = "notary.x509" }),
-		"expiry in the other":    remake(func(m *sign1, _ map[any]any) { m.Unprotected["io.cncf.notary.expiry"] = 1 }),
-		"a label in both":        remake(func(m *sign1, p map[any]any) { m.Unprotected["x"], p["x"] = 1, 1 }),
-		"alg EdDSA":              remake(func(_ *sign1, p map[any]any) { p[uint64(1)] = -8 }),
-		"alg HMAC":               remake(func(_ *sign1, p map[any]any) { p[uint64(1)] = 5 }),
-		"alg as text":            remake(func(_ *sign1, p map[any]any) { p[uint64(1)] = "ES256" }),
-		"no alg":                 remake(func(_ *sign1, p map[any]any) { delete(p, uint64(1)) }),
-		"time without tag":       remake(func(_ *sign1, p map[any]any) { p["io.cncf.notary.signingTime"] = 1700000000 }),
-		"time as a fraction":     remake(func(_ *sign1, p map[any]any) { p["io.cncf.notary.signingTime"] = cbor.Tag{Number: 1, Content: 1.5} }),
-		"critical number":        remake(func(_ *sign1, p map[any]any) { p[uint64(2)] = []any{"io.cncf.notary.signingScheme", "io.cncf.notary.expiry", 3} }),
+		"no tag":              good[1:],
+		"trailing bytes":      append(bytes.Clone(good), 0),
+		"alg in the other":    remake(func(m *sign1, _ map[any]any) { m.Unprotected[uint64(1)] = -7 }),
+		"scheme in the other": remake(func(m *sign1, _ map[any]any) { m.Unprotected["io.cncf.notary.signingScheme"] = "notary.x509" }),
+		"expiry in the other": remake(func(m *sign1, _ map[any]any) { m.Unprotected["io.cncf.notary.expiry"] = 1 }),
+		"a label in both":     remake(func(m *sign1, p map[any]any) { m.Unprotected["x"], p["x"] = 1, 1 }),
+		"alg EdDSA":           remake(func(_ *sign1, p map[any]any) { p[uint64(1)] = -8 }),
+		"alg HMAC":            remake(func(_ *sign1, p map[any]any) { p[uint64(1)] = 5 }),
+		"alg as text":         remake(func(_ *sign1, p map[any]any) { p[uint64(1)] = "ES256" }),
+		"no alg":              remake(func(_ *sign1, p map[any]any) { delete(p, uint64(1)) }),
+		"time without tag":    remake(func(_ *sign1, p map[any]any) { p["io.cncf.notary.signingTime"] = 1700000000 }),
+		"time as a fraction":  remake(func(_ *sign1, p map[any]any) { p["io.cncf.notary.signingTime"] = cbor.Tag{Number: 1, Content: 1.5} }),
+		"critical number": remake(func(_ *sign1, p map[any]any) {
+			p[uint64(2)] = []any{"io.cncf.notary.signingScheme", "io.cncf.notary.expiry", 3}
+		}),
 		"expiry not critical":    remake(func(_ *sign1, p map[any]any) { p[uint64(2)] = []any{"io.cncf.notary.signingScheme"} }),
 		"null attribute":         remake(func(_ *sign1, p map[any]any) { p["x"] = nil }),
 		"detached payload":       remake(func(m *sign1, _ map[any]any) { m.Payload = nil }),

@@ -87,7 +87,7 @@ var confined = map[string][]string{
 	"github.com/miekg/pkcs11":                              {"keys/pkcs11"},
 	"github.com/theupdateframework/go-tuf":                 {"trust/tuf"},
 	"github.com/in-toto/in-toto-golang":                    {"attest/layout"},
-	"github.com/fxamacker/cbor":                            {"attest/notary"},
+	"github.com/fxamacker/cbor":                            {"attest/notary", "internal/testauthority"},
 	"github.com/spf13/cobra":                               {"cmd/countersign"},
 	"github.com/knadh/koanf":                               {"cmd/countersign"},
 	"cel.dev/cel-go":                                       {"policy/condition"},

@@ -214,7 +214,18 @@ func (a *Authority) ForeignStamp(message []byte, at time.Time) []byte {
 	return foreign.stamp(a.tb, message, at)
 }
 
+// CertifiedStamp is Stamp with the authority's certificate in it.
+func (a *Authority) CertifiedStamp(message []byte, at time.Time) []byte {
+	a.tb.Helper()
+	return a.tsa.make(a.tb, message, at, true)
+}
+
 func (s tsa) stamp(tb testing.TB, message []byte, at time.Time) []byte {
+	tb.Helper()
+	return s.make(tb, message, at, false)
+}
+
+func (s tsa) make(tb testing.TB, message []byte, at time.Time, certified bool) []byte {
 	tb.Helper()
 	sum := sha256.Sum256(message)
 	ts := timestamp.Timestamp{
@@ -223,6 +234,8 @@ func (s tsa) stamp(tb testing.TB, message []byte, at time.Time) []byte {
 		Time:          at.UTC(),
 		Accuracy:      time.Second,
 		Policy:        asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 57264, 2},
+
+		AddTSACertificate: certified,
 	}
 	der, err := ts.CreateResponseWithOpts(s.chain[0], s.key, crypto.SHA256)
 	must(tb, err)

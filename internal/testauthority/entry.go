@@ -15,7 +15,9 @@ import (
 	"time"
 
 	"github.com/cyberphone/json-canonicalization/go/src/webpki.org/jsoncanonicalizer"
+	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore/pkg/signature"
+	"google.golang.org/protobuf/encoding/protojson"
 )
 
 type object = map[string]any
@@ -120,3 +122,11 @@ func canonical(tb testing.TB, v any) []byte {
 }
 
 func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// EntryJSON is a log entry as protojson.
+func EntryJSON(tb testing.TB, entry *rekorpb.TransparencyLogEntry) []byte {
+	tb.Helper()
+	b, err := protojson.Marshal(entry)
+	must(tb, err)
+	return b
+}
