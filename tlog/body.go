@@ -18,7 +18,8 @@ import (
 	"github.com/countersign/countersign/internal/strictjson"
 )
 
-const kindHashedRekord = "hashedrekord"
+// KindHashedRekord is the entry of a signature over a digest.
+const KindHashedRekord = "hashedrekord"
 
 // KindDSSE is Rekor v1's entry of an envelope. It is written for cosign's .att
 // tags only, which know no other kind for an envelope.
@@ -89,9 +90,9 @@ func ParseBody(body []byte) (Body, error) {
 		return Body{}, fmt.Errorf("%w: %w", ErrBody, err)
 	}
 	switch head.Kind + " " + head.APIVersion {
-	case kindHashedRekord + " 0.0.2":
+	case KindHashedRekord + " 0.0.2":
 		return parseV002(body)
-	case kindHashedRekord + " 0.0.1":
+	case KindHashedRekord + " 0.0.1":
 		return parseV001(body)
 	case KindDSSE + " 0.0.1":
 		return parseDSSE(body)

@@ -121,7 +121,7 @@ func bodyV001Of(pub crypto.PublicKey, pem, message, sig []byte) ([]byte, error) 
 		return nil, err
 	}
 	var doc bodyV001
-	doc.APIVersion, doc.Kind = "0.0.1", kindHashedRekord
+	doc.APIVersion, doc.Kind = "0.0.1", KindHashedRekord
 	doc.Spec.Data.Hash.Algorithm = name
 	doc.Spec.Data.Hash.Value = hex.EncodeToString(digest)
 	doc.Spec.Signature.Content = base64.StdEncoding.EncodeToString(sig)
