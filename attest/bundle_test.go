@@ -185,6 +185,7 @@ func TestParseBundle(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &attest.Bundle{
+		Version: attest.Version03,
 		Envelope: attest.Envelope{
 			PayloadType: in.PayloadType, Payload: in.Payload,
 			Signatures: []attest.EnvelopeSignature{{Signature: in.Signature}},
@@ -270,7 +271,8 @@ func TestParseBundleRefuses(t *testing.T) {
 		logged[i] = strings.Replace(entries, fmt.Sprintf(`"logIndex":"%d"`, in.Entry.GetLogIndex()), fmt.Sprintf(`"logIndex":"%d"`, i+1), 1)
 	}
 	tests := []struct{ name, old, new string }{
-		{"version 0.2", "bundle.v0.3+json", "bundle+json;version=0.2"},
+		{"version 0.0", "bundle.v0.3+json", "bundle+json;version=0.0"},
+		{"version 0.2 in the new spelling", "bundle.v0.3+json", "bundle.v0.2+json"},
 		{"version 0.4", "bundle.v0.3+json", "bundle.v0.4+json"},
 		{"no version", `"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json",`, ``},
 		{"A9 duplicate field", `"dsseEnvelope":`, `"dsseEnvelope":{},"dsseEnvelope":`},
@@ -389,6 +391,9 @@ func FuzzParseBundle(f *testing.F) {
 	f.Add(newBundle(f, in))
 	in.Entry, in.Timestamp = nil, nil
 	f.Add(newBundle(f, in))
+	for _, raw := range versions(f) {
+		f.Add(raw)
+	}
 	f.Add([]byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"certificate":{"rawBytes":"AA=="},"tlogEntries":[{}]},"dsseEnvelope":{"payload":"AA==","payloadType":"t","signatures":[{"sig":"AA=="}]}}`))
 	f.Add([]byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{"publicKey":{}},"dsseEnvelope":{"payload":"AA==","payloadType":"t","signatures":[{"sig":"AA==","keyid":"\u0000"}]}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -399,8 +404,16 @@ func FuzzParseBundle(f *testing.F) {
 			}
 			return
 		}
-		if len(b.Envelope.Signatures) != 1 || len(b.Envelope.Signatures[0].Signature) == 0 || len(b.Envelope.Payload) == 0 {
+		if b.Message == nil && (len(b.Envelope.Signatures) != 1 || len(b.Envelope.Signatures[0].Signature) == 0 || len(b.Envelope.Payload) == 0) {
 			t.Fatalf("%+v", b)
+		}
+		if b.Message != nil && (len(b.Message.Signature) == 0 || len(b.Message.Digest) != b.Message.Algorithm.Size() || b.Envelope.PayloadType != "") {
+			t.Fatalf("%+v", b)
+		}
+		for _, entry := range b.Entries {
+			if entry.GetInclusionProof() == nil && (b.Version != attest.Version01 || len(entry.GetInclusionPromise().GetSignedEntryTimestamp()) == 0) {
+				t.Fatalf("an entry that nothing proves: %+v", b)
+			}
 		}
 		marshalled, err := b.Marshal()
 		if err != nil {

@@ -16,7 +16,8 @@ import (
 // that the document says. protojson is a lax reader: it takes two spellings of
 // every name, four of base64, numbers or strings, and null for absent. A
 // document whose canonical form says something else than the document is
-// refused, so that no reader of the same bytes can come to another bundle.
+// refused, so that no reader of the same bytes can come to another bundle. Only
+// the old versions may spell an absent member null: sigstore-js wrote them so.
 func unmarshalProto(raw []byte) (*bundlepb.Bundle, error) {
 	if err := strictjson.Check(raw); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
@@ -35,11 +36,15 @@ func unmarshalChecked(raw []byte) (*bundlepb.Bundle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBundle, err)
 	}
-	said, err := withoutDefaults(raw)
+	version, err := parseVersion(message.GetMediaType())
 	if err != nil {
 		return nil, err
 	}
-	read, err := withoutDefaults(canonical)
+	said, err := withoutDefaults(raw, version.spellsNull())
+	if err != nil {
+		return nil, err
+	}
+	read, err := withoutDefaults(canonical, false)
 	if err != nil {
 		return nil, err
 	}
@@ -52,22 +57,23 @@ func unmarshalChecked(raw []byte) (*bundlepb.Bundle, error) {
 // withoutDefaults is the document as a tree without members that hold
 // protobuf's default values, which writers may spell out or leave away, and
 // with numbers as strings, which the mapping writes 64-bit integers as. null
-// is kept: the mapping never writes it.
-func withoutDefaults(raw []byte) (any, error) {
+// is kept, since the mapping never writes it, unless it may stand for an absent
+// member.
+func withoutDefaults(raw []byte, nullIsAbsent bool) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var tree any
 	if err := dec.Decode(&tree); err != nil {
 		return nil, fmt.Errorf("%w: malformed", ErrBundle)
 	}
-	return prune(tree), nil
+	return prune(tree, nullIsAbsent), nil
 }
 
-func prune(v any) any {
+func prune(v any, nullIsAbsent bool) any {
 	switch v := v.(type) {
 	case map[string]any:
 		for k, member := range v {
-			if member = prune(member); isDefault(member) {
+			if member = prune(member, nullIsAbsent); isDefault(member) || nullIsAbsent && member == nil {
 				delete(v, k)
 			} else {
 				v[k] = member
@@ -76,7 +82,7 @@ func prune(v any) any {
 		return v
 	case []any:
 		for i := range v {
-			v[i] = prune(v[i])
+			v[i] = prune(v[i], nullIsAbsent)
 		}
 		return v
 	case json.Number:

@@ -49,6 +49,15 @@ type Draft struct {
 	Certificate *x509.Certificate
 	Entries     []*rekorpb.TransparencyLogEntry
 	Timestamps  [][]byte
+
+	// Artifact, if not nil, is what is signed in the place of an envelope, and
+	// ArtifactDigest what the bundle says is its SHA-256.
+	Artifact       []byte
+	ArtifactDigest []byte
+	// MediaType is another than BundleMediaType, or empty.
+	MediaType string
+	// Chain are certificates after the first one.
+	Chain []*x509.Certificate
 }
 
 // Statement is an in-toto statement v1 about one digest.
@@ -114,8 +123,11 @@ func (d *Draft) Relog() {
 	d.Entries = []*rekorpb.TransparencyLogEntry{d.authority.Append("hashedrekord", "0.0.2", body)}
 }
 
-// Message is what the signature covers: DSSE's PAE.
+// Message is what the signature covers: DSSE's PAE, or the artifact.
 func (d *Draft) Message() []byte {
+	if d.Artifact != nil {
+		return d.Artifact
+	}
 	return fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(d.PayloadType), d.PayloadType, len(d.Payload), d.Payload)
 }
 
@@ -136,6 +148,9 @@ func (d *Draft) Proto() *bundlepb.Bundle {
 			material.TimestampVerificationData.Rfc3161Timestamps = append(
 				material.TimestampVerificationData.Rfc3161Timestamps, &commonpb.RFC3161SignedTimestamp{SignedTimestamp: t})
 		}
+	}
+	if d.Artifact != nil || d.MediaType != "" {
+		return d.other(material)
 	}
 	return &bundlepb.Bundle{
 		MediaType:            BundleMediaType,
