@@ -45,7 +45,8 @@ type spec struct {
 }
 
 type matchSpec struct {
-	Images  []string            `json:"images"`
+	Images  []string            `json:"images,omitzero"`
+	Blobs   []string            `json:"blobs,omitzero"`
 	Context map[string][]string `json:"context,omitzero"`
 }
 
@@ -59,9 +60,9 @@ type authoritySpec struct {
 // keySpec holds what a later version judges as raw JSON: it is refused by name,
 // whatever it contains.
 type keySpec struct {
-	Name *string         `json:"name,omitzero"`
-	PEM  *string         `json:"pem,omitzero"`
-	Ref  json.RawMessage `json:"ref,omitzero"`
+	Name *string `json:"name,omitzero"`
+	PEM  *string `json:"pem,omitzero"`
+	Ref  *string `json:"ref,omitzero"`
 }
 
 type requireSpec struct {
@@ -150,11 +151,20 @@ func (a *authoritySpec) kinds() int {
 }
 
 func (k *keySpec) authority(pointer string) (*KeyAuthority, error) {
+	given := 0
+	for _, field := range []*string{k.Name, k.PEM, k.Ref} {
+		if field != nil {
+			given++
+		}
+	}
 	switch {
+	case given != 1:
+		return nil, fault(pointer, "must have exactly one of name, pem and ref")
 	case k.Ref != nil:
-		return nil, unsupported(pointer+"/ref", "a key by reference")
-	case (k.Name == nil) == (k.PEM == nil):
-		return nil, fault(pointer, "must have exactly one of name and pem")
+		if err := checkRef(pointer+"/ref", *k.Ref); err != nil {
+			return nil, err
+		}
+		return &KeyAuthority{Ref: *k.Ref}, nil
 	case k.Name != nil:
 		if err := checkName(pointer+"/name", *k.Name); err != nil {
 			return nil, err

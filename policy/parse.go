@@ -62,8 +62,15 @@ func (p *Policy) readHead(d *document) error {
 
 func (p *Policy) readMatch(d *document) (err error) {
 	m := d.Spec.Match
-	if p.match.images, err = compileAll("/spec/match/images", m.Images, glob.CompileImage); err != nil {
-		return err
+	if m.Images != nil || m.Blobs == nil {
+		if p.match.images, err = compileAll("/spec/match/images", m.Images, glob.CompileImage); err != nil {
+			return err
+		}
+	}
+	if m.Blobs != nil {
+		if p.match.blobs, err = compileAll("/spec/match/blobs", m.Blobs, glob.Compile); err != nil {
+			return err
+		}
 	}
 	if m.Context == nil {
 		return nil
@@ -134,7 +141,7 @@ func (p *Policy) readAuthorities(d *document) error {
 // says who it is.
 func (a Authority) sameAs() (who, field string) {
 	if a.Key != nil {
-		return "key " + a.Key.Name + " " + a.Key.PEM, "/key"
+		return "key " + a.Key.Name + " " + a.Key.PEM + " " + a.Key.Ref, "/key"
 	}
 	if a.X509 != nil {
 		return a.X509.same(), "/x509"

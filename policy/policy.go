@@ -65,21 +65,27 @@ type Authority struct {
 	Log LogRule
 }
 
-// KeyAuthority is a signing key: a managed one by name, or any by its public
-// half.
+// KeyAuthority is a signing key: a managed one by name, any by its public half,
+// or one elsewhere by reference.
 type KeyAuthority struct {
-	// Name is the managed key's name, or empty when PEM is set.
+	// Name is the managed key's name, or empty.
 	Name string
+	// Ref names a key in a key management service or a security module, whose
+	// public half is read there; or empty. Whether it may be asked for is not
+	// the policy's to say.
+	Ref string
 	// PEM is the PKIX public key in its canonical PEM form, or empty.
 	PEM string
 	// Public is the parsed PEM: *ecdsa.PublicKey (P-256 or P-384),
-	// *rsa.PublicKey (2048 to 8192 bits) or ed25519.PublicKey; nil for a
-	// managed key.
+	// *rsa.PublicKey (2048 to 8192 bits) or ed25519.PublicKey; nil without
+	// PEM.
 	Public crypto.PublicKey
 }
 
 type match struct {
-	images  []glob.Pattern
+	images []glob.Pattern
+	// blobs are patterns over names that callers give blobs.
+	blobs   []glob.Pattern
 	context map[string][]glob.Pattern
 }
 
@@ -89,9 +95,10 @@ type match struct {
 // policy names must match; a key the caller did not send counts as the empty
 // string, which only a pattern such as `*` matches.
 func (p *Policy) Matches(image string, context map[string]string) bool {
-	if !matchesAny(p.match.images, image) {
-		return false
-	}
+	return matchesAny(p.match.images, image) && p.matchesContext(context)
+}
+
+func (p *Policy) matchesContext(context map[string]string) bool {
 	for key, patterns := range p.match.context {
 		if !matchesAny(patterns, context[key]) {
 			return false

@@ -510,3 +510,18 @@ const (
 	X509Name       = 1024
 	X509Attributes = 16
 )
+
+// Blobs, and keys that policies name by reference.
+const (
+	// BlobArtifact bounds the bytes of an artifact that come with a question
+	// about it; larger ones are judged by digest.
+	BlobArtifact = 8 << 20
+	// BlobBody bounds such a question: artifact in base64, bundle, the rest.
+	BlobBody = BlobArtifact*4/3 + Bundle + 1<<20
+	// BlobName bounds the name that a caller gives a blob.
+	BlobName = 1024
+	// ReferenceFresh is how long a public half that was read in another back
+	// end is used while nothing of the trust changes, References how many.
+	ReferenceFresh = 5 * time.Minute
+	References     = 1024
+)

@@ -191,6 +191,7 @@ func pemSigner(f field) string {
 		log.refuse("an entry in this service's log cannot be demanded there")
 	}
 	log.exact("no log entry is required")
+	key.get("ref").refuse("a reference is not followed there; write pem")
 	pem := key.get("pem")
 	pem.exact("the public key")
 	return pem.text()
