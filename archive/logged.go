@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	_ "crypto/sha256" // hashes that logs know
@@ -21,6 +22,15 @@ const relatePage = 16
 // item whose signed bytes do not speak of its digest has none: the archive
 // keeps it, but no entry of the log is found by it.
 func (i Item) logged() []string {
+	if i.Format == FormatBundle {
+		// The log names the artifact itself: no document is signed.
+		if bundle, err := attest.ParseBundle(i.Bundle); err == nil && bundle.Message != nil {
+			if !bytes.Equal(bundle.Message.Digest, i.Digest.Bytes()) {
+				return nil
+			}
+			return []string{i.Digest.String()}
+		}
+	}
 	signed, payload := i.signed()
 	if signed == nil {
 		return nil

@@ -333,7 +333,7 @@ func (g *gathering) referrer(ctx context.Context, d listed, via string) result {
 	if err != nil {
 		return result{err: err}
 	}
-	if mediaType != bundleMediaType {
+	if !attest.IsBundleMediaType(mediaType) {
 		return result{attachment: &Attachment{
 			Format: FormatNotation, Digest: m.Digest, Via: via, Envelope: &Envelope{MediaType: mediaType, Content: b},
 		}}
@@ -351,7 +351,7 @@ func referrerLayer(m Manifest, subject attest.Digest) (mediaType string, ref blo
 	if err != nil {
 		return "", blobRef{}, false, err
 	}
-	if image.ArtifactType != bundleMediaType && !isNotation(image) {
+	if !attest.IsBundleMediaType(image.ArtifactType) && !isNotation(image) {
 		return "", blobRef{}, false, nil
 	}
 	switch {

@@ -32,8 +32,8 @@ func isNotation(m *v1.Manifest) bool {
 
 // carries reports whether a layer of that type belongs into the manifest.
 func carries(m *v1.Manifest, mediaType string) bool {
-	if m.ArtifactType == bundleMediaType {
-		return mediaType == bundleMediaType
+	if attest.IsBundleMediaType(m.ArtifactType) {
+		return mediaType == m.ArtifactType
 	}
 	return mediaType == notary.MediaTypeJWS || mediaType == notary.MediaTypeCOSE
 }

@@ -54,7 +54,8 @@ func (s source) referrers(ctx context.Context, subject attest.Digest) (listing, 
 }
 
 // referrersAPI reads the pages of the referrers API. supported is false if the
-// registry does not have it.
+// registry does not have it. It asks for the one type that writers attach today:
+// older bundles are found where a registry does not filter, or has the tag.
 func (s source) referrersAPI(ctx context.Context, subject attest.Digest) (l listing, supported bool, err error) {
 	l.via = ViaReferrers
 	path := s.path("referrers", subject.String())
@@ -139,10 +140,10 @@ func mayBeSignature(d listed) bool {
 		return false
 	}
 	switch d.ArtifactType {
-	case bundleMediaType, notary.ArtifactType, emptyMediaType, "":
+	case notary.ArtifactType, emptyMediaType, "":
 		return true
 	}
-	return false
+	return attest.IsBundleMediaType(d.ArtifactType)
 }
 
 // eachListed calls f for each descriptor of an index until f says false or the

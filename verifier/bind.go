@@ -18,8 +18,22 @@ import (
 // artifact is what was asked about.
 type artifact struct {
 	digest attest.Digest
-	// content is the manifest's bytes when they were read, else nil.
+	// blob: it is in no registry, and may be named by other digests than SHA-256.
+	blob bool
+	// content is the bytes of the manifest or the blob when they are known, else
+	// nil.
 	content []byte
+}
+
+// sum is the artifact's digest by an algorithm, if it can be known.
+func (a artifact) sum(h crypto.Hash) (digest []byte, known bool) {
+	switch {
+	case a.content != nil:
+		return sum(h, a.content), true
+	case h == crypto.SHA256 && !a.digest.IsZero():
+		return a.digest.Bytes(), true
+	}
+	return nil, false
 }
 
 // bind is the one place that decides whether a signature, the document it is
@@ -31,6 +45,9 @@ type artifact struct {
 //	                             └── digest, signature and key of every entry
 //	                                          └── imprint of every timestamp
 //
+// A signature over the artifact itself has no document between: it was verified
+// over the artifact's own bytes or digest.
+//
 // It compares; it verifies no signature. A nil fault says that whoever made
 // the signatures (which judge checks one by one), they were made about this.
 //
@@ -38,14 +55,14 @@ type artifact struct {
 // well: an entry about something else is a fault in the bundle whoever signed
 // it, so a transplant fails under every trusted root (rows B1, B2).
 func bind(a artifact, s *signed, public crypto.PublicKey) *fault {
-	if f := bindSubject(a, s.subjects); f != nil {
+	if f := bindDocument(a, s); f != nil {
 		return f
 	}
 	if f := bindTarget(a, s); f != nil {
 		return f
 	}
 	for _, entry := range s.entries {
-		if f := bindEntry(entry, s, public); f != nil {
+		if f := bindEntry(a, entry, s, public); f != nil {
 			return f
 		}
 	}
@@ -57,13 +74,26 @@ func bind(a artifact, s *signed, public crypto.PublicKey) *fault {
 	return nil
 }
 
+// bindDocument wants the signed document to speak of the artifact. The digest
+// beside a signature over the artifact itself is a hint, and a hint that lies is
+// a fault of the bundle: a reader who looked by it would look at another.
+func bindDocument(a artifact, s *signed) *fault {
+	if s.direct == nil {
+		return bindSubject(a, s.subjects)
+	}
+	if s.direct.deniedBy(a) {
+		return faultf(policy.SubjectMismatch, "the bundle names another artifact, not %s", a.digest)
+	}
+	return nil
+}
+
 // bindSubject wants a subject whose sha256 is the artifact's, and that no such
 // subject says anything false of it in another strong digest (row A5). Weak and
 // unknown algorithms neither help nor hurt.
 func bindSubject(a artifact, subjects []map[string]string) *fault {
 	named := false
 	for _, digests := range subjects {
-		if digests["sha256"] != a.digest.Hex() || a.digest.IsZero() {
+		if a.digest.IsZero() || !a.namedBy(digests) {
 			continue
 		}
 		if f := bindOtherDigests(a, digests); f != nil {
@@ -75,6 +105,16 @@ func bindSubject(a artifact, subjects []map[string]string) *fault {
 		return nil
 	}
 	return faultf(policy.SubjectMismatch, "the signature speaks of another artifact, not of %s", a.digest)
+}
+
+// namedBy reports whether a subject is the artifact: by its SHA-256, which is
+// what a registry names an image by. Package indexes name a blob by SHA-512
+// alone; that counts where its bytes are known, so that it can be compared.
+func (a artifact) namedBy(digests map[string]string) bool {
+	if value, ok := digests["sha256"]; ok || !a.blob || a.content == nil {
+		return value == a.digest.Hex()
+	}
+	return digests["sha512"] != "" || digests["sha384"] != ""
 }
 
 func bindOtherDigests(a artifact, digests map[string]string) *fault {
@@ -93,8 +133,9 @@ func bindOtherDigests(a artifact, digests map[string]string) *fault {
 // bindEntry wants the entry to be the record of exactly this signature:
 // Rekor's rule that digest, signature and key all match (CVE-2022-36056,
 // CVE-2026-22703), and that it is of the kind it claims.
-func bindEntry(entry *rekorpb.TransparencyLogEntry, s *signed, public crypto.PublicKey) *fault {
+func bindEntry(a artifact, entry *rekorpb.TransparencyLogEntry, s *signed, public crypto.PublicKey) *fault {
 	body, err := tlog.ParseBody(entry.GetCanonicalizedBody())
+	recorded, known := s.recorded(a, body)
 	switch {
 	case err != nil:
 		return faultf(policy.LogEntryMismatch, "the log entry is not a record of a signature")
@@ -106,7 +147,9 @@ func bindEntry(entry *rekorpb.TransparencyLogEntry, s *signed, public crypto.Pub
 		return faultf(policy.LogEntryMismatch, "the log entry records another envelope")
 	case body.EnvelopeDigest == nil && !bytes.Equal(body.Signature, s.logged(public)):
 		return faultf(policy.LogEntryMismatch, "the log entry records another signature")
-	case !bytes.Equal(body.Digest, sum(body.DigestAlgorithm, s.recorded(body))):
+	case !known:
+		return faultf(policy.LogEntryMismatch, "the log entry cannot be compared with the artifact: it records an envelope, or a digest that needs the artifact's bytes")
+	case !bytes.Equal(body.Digest, recorded):
 		return faultf(policy.LogEntryMismatch, "the log entry records another document")
 	case !sameKey(body.PublicKey, public):
 		return faultf(policy.LogEntryMismatch, "the log entry records another key")
@@ -116,13 +159,22 @@ func bindEntry(entry *rekorpb.TransparencyLogEntry, s *signed, public crypto.Pub
 	return nil
 }
 
-// recorded is what the digest of a log entry is of: the signed message, or the
-// envelope's payload in Rekor v1's own entries of envelopes.
-func (s *signed) recorded(body tlog.Body) []byte {
-	if body.Kind == tlog.KindDSSE || body.Kind == tlog.KindInToto {
-		return s.statement
+// recorded is the digest that a log entry must have: of the signed message, of
+// the envelope's payload in Rekor v1's own entries of envelopes, or of the
+// artifact that is signed without a document.
+func (s *signed) recorded(a artifact, body tlog.Body) (digest []byte, known bool) {
+	ofEnvelope := body.Kind == tlog.KindDSSE || body.Kind == tlog.KindInToto
+	switch {
+	case !body.DigestAlgorithm.Available():
+		return nil, false
+	case s.direct != nil && ofEnvelope:
+		return nil, false
+	case s.direct != nil:
+		return a.sum(body.DigestAlgorithm)
+	case ofEnvelope:
+		return sum(body.DigestAlgorithm, s.statement), true
 	}
-	return s.message
+	return sum(body.DigestAlgorithm, s.message), true
 }
 
 // underStamps is what the imprints of timestamps are of.

@@ -200,7 +200,7 @@ func (b *bench) whoSigned(e *evidence, s signer) (*candidate, *fault) {
 		if key := b.candidateOf(e, s); key != nil {
 			return key, nil
 		}
-		return nil, strangeSignature(e.signed, s)
+		return nil, b.strange(e.signed, s)
 	}
 	cert := e.signed.certificate
 	switch {
@@ -215,6 +215,9 @@ func (b *bench) whoSigned(e *evidence, s signer) (*candidate, *fault) {
 	}
 	key := &candidate{id: id, public: cert.PublicKey}
 	if !b.signed(e, key) {
+		if f := e.signed.direct.strange(b.artifact, key.public); f != nil {
+			return nil, f
+		}
 		return nil, faultf(policy.SignatureInvalid, "the signature is not by the key of its certificate")
 	}
 	return key, nil
@@ -251,10 +254,25 @@ func (b *bench) signed(e *evidence, key *candidate) bool {
 	check := signatureCheck{e, key.id}
 	good, known := b.signatures[check]
 	if !known {
-		good = signs(key.public, e.signed.format, e.signed.message, e.signed.signature)
+		if e.signed.direct != nil {
+			good = signsArtifact(key.public, b.artifact, e.signed.signature)
+		} else {
+			good = signs(key.public, e.signed.format, e.signed.message, e.signed.signature)
+		}
 		b.signatures[check] = good
 	}
 	return good
+}
+
+func (b *bench) strange(s *signed, who signer) *fault {
+	var public []crypto.PublicKey
+	for _, key := range who.candidates {
+		public = append(public, key.public)
+	}
+	if f := s.direct.strange(b.artifact, public...); f != nil {
+		return f
+	}
+	return strangeSignature(s, who)
 }
 
 // strangeSignature words why no key of an authority made a signature: one that
@@ -294,7 +312,7 @@ func (e *evidence) prove(t *trusted) *proof {
 	}
 	e.proofs[t] = p
 	for _, entry := range e.signed.entries {
-		proven, known, f := t.proveEntry(e.signed.format, entry)
+		proven, known, f := t.proveEntry(entry)
 		if f != nil {
 			p.bad = f
 			return p

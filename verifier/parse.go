@@ -99,7 +99,10 @@ type signed struct {
 	// kind is what it is if its signature is good.
 	kind policy.Kind
 	// message is what the signature is over: the PAE or the payload itself.
-	message   []byte
+	message []byte
+	// direct is set when the signature is over the artifact itself: then there
+	// is neither message nor signed document.
+	direct    *direct
 	signature []byte
 	// hint names a key, for messages only.
 	hint string
@@ -151,9 +154,9 @@ func (a attachment) kind() policy.Kind {
 func parseBundle(raw []byte) (*signed, *fault) {
 	b, err := attest.ParseBundle(raw)
 	if err != nil {
-		return nil, faultf(policy.SignatureInvalid, "the bundle is not a well-formed Sigstore bundle v0.3").because(err)
+		return nil, faultf(policy.SignatureInvalid, "the bundle is not a well-formed Sigstore bundle of version 0.1, 0.2 or 0.3").because(err)
 	}
-	s, f := parseEnvelope(b.Envelope)
+	s, f := parseContent(b)
 	if f != nil {
 		return nil, f
 	}
@@ -164,6 +167,13 @@ func parseBundle(raw []byte) (*signed, *fault) {
 		}
 	}
 	return s, s.bounded()
+}
+
+func parseContent(b *attest.Bundle) (*signed, *fault) {
+	if b.Message != nil {
+		return parseMessage(b.Message), nil
+	}
+	return parseEnvelope(b.Envelope)
 }
 
 // parseEnvelope reads the one signature of an envelope and its statement. Both

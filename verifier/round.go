@@ -355,6 +355,9 @@ func (r *round) signerOf(ctx context.Context, name string, authority policy.Auth
 		s.fault = faultf(policy.PolicyError, "authority %s names no key", name)
 		return s, nil
 	}
+	if authority.Key.Ref != "" {
+		return r.referencedOf(ctx, s, authority.Key.Ref), nil
+	}
 	if authority.Key.Public != nil {
 		id, err := keyID(authority.Key.Public)
 		if err != nil {

@@ -30,6 +30,8 @@ const minRSA = 2048
 // Signatures of the Notary Project have a table of their own, with one row for
 // each kind and size of key (attest/notary).
 //
+// A signature over an artifact itself goes by the legacy column (direct.go).
+//
 // The legacy column has two because stock cosign v2.6.5 and v3.1.3 sign with
 // the first and verify with the second. No weaker digest is among them, and
 // the two Ed25519 variants cannot be taken for one another (RFC 8032 section

@@ -111,13 +111,13 @@ type logged struct {
 // proveEntry proves that an entry is in a trusted log. known is false when no
 // trusted log has the entry's log id: such an entry says nothing and is as
 // good as absent, since anybody could have removed it (row B4).
-func (t *trusted) proveEntry(format string, entry *rekorpb.TransparencyLogEntry) (proven logged, known bool, f *fault) {
+func (t *trusted) proveEntry(entry *rekorpb.TransparencyLogEntry) (proven logged, known bool, f *fault) {
 	log, known := t.logs[string(entry.GetLogId().GetKeyId())]
 	if !known {
 		return logged{}, false, nil
 	}
-	if entry.GetInclusionProof() == nil && format == formatBundle {
-		return logged{}, true, faultf(policy.InclusionProofInvalid, "the log entry has no inclusion proof")
+	if entry.GetInclusionProof() == nil && entry.GetKindVersion().GetKind() == tlog.KindHashedRekord && entry.GetKindVersion().GetVersion() == "0.0.2" {
+		return logged{}, true, faultf(policy.InclusionProofInvalid, "the log entry has no inclusion proof, and entries of Rekor v2 have no other")
 	}
 	if entry.GetInclusionProof() != nil {
 		if f := proveInclusion(log, entry); f != nil {
@@ -150,7 +150,9 @@ func proveInclusion(log trustedLog, entry *rekorpb.TransparencyLogEntry) *fault 
 }
 
 // provePromise believes an integrated time only under the log's signature
-// (row B6). The legacy format has nothing else to prove its entry with.
+// (row B6). Legacy signatures have nothing else to prove their entries with, and
+// bundles of version 0.1 need nothing else; a later version without a proof was
+// refused when it was parsed.
 func provePromise(log trustedLog, entry *rekorpb.TransparencyLogEntry) (time.Time, *fault) {
 	promise := entry.GetInclusionPromise().GetSignedEntryTimestamp()
 	switch {

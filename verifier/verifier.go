@@ -28,7 +28,8 @@ var (
 	// journal whose storage is exhausted marks the answer instead.
 	ErrJournal = errors.New("decision journal unavailable")
 	// ErrPolicies: the policies could not be read.
-	ErrPolicies = errors.New("policies unavailable")
+	ErrPolicies     = errors.New("policies unavailable")
+	errNoReferences = errors.New("no key is read by reference here")
 	// ErrNotFresh is wrapped by every error of CheckFresh.
 	ErrNotFresh = errors.New("signature does not verify")
 )
@@ -115,6 +116,8 @@ type Config struct {
 	// Roots are the trusted roots that policies call by other names than self;
 	// optional, none.
 	Roots Roots
+	// References reads keys that policies name by reference; optional, none.
+	References References
 	// NewID makes the id of a decision, a UUIDv7.
 	NewID func() string
 	// PublicURL is the service's own, by which its verification summaries name

@@ -31,6 +31,9 @@ type Verifier struct {
 	trust    func() trust.Root
 	roots    Roots
 	newID    func() string
+	// referencing and references are of keys by reference.
+	referencing References
+	references  referenced
 	// publicURL and version are as in Config.
 	publicURL string
 	version   string
@@ -53,7 +56,7 @@ func New(c Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		registry: c.Registry, archive: c.Archive, keys: c.Keys, policies: c.Policies,
-		trust: c.Trust, roots: c.Roots, newID: c.NewID, clock: c.Clock, log: c.Logger,
+		trust: c.Trust, roots: c.Roots, newID: c.NewID, referencing: c.References, clock: c.Clock, log: c.Logger,
 		large:     make(room, limits.LargeRounds),
 		publicURL: c.PublicURL, version: c.Version,
 	}
@@ -78,6 +81,8 @@ type question struct {
 	context    map[string]string
 	contextKey [32]byte
 	began      time.Time
+	// blob: what is asked about is in no repository.
+	blob bool
 }
 
 // key is what the verdict on a digest depends on.
@@ -364,6 +369,9 @@ func (v *Verifier) journal(ctx context.Context, q *question, results []Result) e
 			ID: r.DecisionID, Image: r.Image, Pinned: r.Pinned, Digest: r.Digest, Repository: repositoryOf(r.Image),
 			Verdict: string(r.Verdict), Policy: q.request.Policy, Caller: q.request.Caller.String(),
 			Context: q.context, Result: raw, CreatedAt: now,
+		}
+		if q.blob {
+			decisions[i].Repository = ""
 		}
 	}
 	if err := v.archive.Decide(ctx, decisions...); err != nil {
