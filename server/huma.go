@@ -82,6 +82,8 @@ func foreignParts(v any) []string {
 	switch v.(type) {
 	case *api.AttestationRequest:
 		return []string{"/predicate"}
+	case *api.BlobRequest:
+		return []string{"/bundle"}
 	case *api.ProvenanceRequest:
 		return []string{"/externalParameters", "/resolvedDependencies", "/byproducts"}
 	}

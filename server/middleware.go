@@ -191,7 +191,7 @@ func (s *Server) bound(c *gin.Context) {
 		most = limits.RequestBody
 	}
 	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, most)
-	if most == limits.AttestationBody && isLarge(c.Request.ContentLength) {
+	if most >= limits.AttestationBody && isLarge(c.Request.ContentLength) {
 		select {
 		case s.large <- struct{}{}:
 			defer func() { <-s.large }()

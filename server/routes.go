@@ -70,6 +70,8 @@ func workRoles(cfg Config) map[route]access {
 	verify := access{roles: []identity.Role{identity.Verifier}, anonymous: cfg.AnonymousVerify}
 	admission := verify
 	admission.body = limits.AdmissionBody
+	blob := verify
+	blob.body = limits.BlobBody
 	read := by(identity.Signer, identity.Verifier, identity.Auditor)
 	events := by(identity.Signer, identity.Auditor)
 	events.stream = true
@@ -85,6 +87,7 @@ func workRoles(cfg Config) map[route]access {
 		{http.MethodGet, "/v1/operations/:id/events"}: events,
 		{http.MethodPost, "/v1/verify"}:               verify,
 		{http.MethodGet, "/v1/verify"}:                verify,
+		{http.MethodPost, "/v1/verify/blob"}:          blob,
 		{http.MethodPost, "/v1/admission/validate"}:   admission,
 		{http.MethodGet, "/v1/artifacts/:digest"}:     read,
 

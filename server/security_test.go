@@ -80,7 +80,7 @@ func may(role, route string) bool {
 	switch role {
 	case "verifier":
 		return reads("verify", "signatures", "attestations", "keys", "policies", "artifacts") || strings.HasPrefix(route, "GET /v1/decisions/") ||
-			route == "POST /v1/verify" || route == "POST /v1/admission/validate"
+			route == "POST /v1/verify" || route == "POST /v1/verify/blob" || route == "POST /v1/admission/validate"
 	case "signer":
 		return reads("signatures", "attestations", "operations", "keys", "artifacts") || route == "POST /v1/signatures" ||
 			route == "POST /v1/attestations" || strings.HasSuffix(route, "/ingest") || route == "POST /v1/provenance" || route == "POST /api/v2/log/entries"
@@ -269,6 +269,7 @@ func TestEveryFieldNull(t *testing.T) {
 		"POST /v1/provenance":         {"image", "key", "externalParameters", "resolvedDependencies", "byproducts", "recursive", "formats"},
 		"POST /v1/artifacts/x/ingest": {"image"},
 		"POST /v1/verify":             {"images", "context", "policy", "timeout"},
+		"POST /v1/verify/blob":        {"digest", "artifact", "bundle", "name", "policy", "authority", "predicateType", "context", "timeout"},
 		"POST /v1/keys":               {"name", "algorithm", "backend", "ref", "purposes"},
 		"POST /v1/keys/x/revoke":      {"reason", "compromisedAt"},
 		"PUT /v1/registries/x":        {"repositories", "insecureHttp", "caBundle", "credentials", "mirrors", "allowPrivateAddress"},

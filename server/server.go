@@ -189,6 +189,7 @@ func (s *Server) routes() {
 	s.attestationRoutes()
 	s.operationRoutes()
 	s.verifyRoutes()
+	s.blobRoutes()
 	s.keyRoutes()
 	s.registryRoutes()
 	s.policyRoutes()
