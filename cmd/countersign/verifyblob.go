@@ -225,7 +225,7 @@ func readBlob(target string) (attest.Digest, []byte, error) {
 	if len(head) <= limits.BlobArtifact {
 		return attest.DigestOf(head), head, nil
 	}
-	digest, err := digestOf(head, file)
+	digest, err := digestOfStream(head, file)
 	return digest, nil, err
 }
 
@@ -245,7 +245,7 @@ func readBounded(path string, most int) ([]byte, error) {
 	return raw, nil
 }
 
-func digestOf(head []byte, rest io.Reader) (attest.Digest, error) {
+func digestOfStream(head []byte, rest io.Reader) (attest.Digest, error) {
 	h := sha256.New()
 	h.Write(head)
 	if _, err := io.Copy(h, rest); err != nil {
