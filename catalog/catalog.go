@@ -21,6 +21,7 @@ const (
 	KindGrant     = "grant"
 	KindIssuer    = "issuer"
 	KindTrustRoot = "trust-root"
+	KindException = "exception"
 )
 
 // sealPurpose separates registry credentials from everything else that is
@@ -49,6 +50,8 @@ type Catalog struct {
 	rules    *Collection[registry.Rule]
 	issuers  *Collection[oidc.Issuer]
 	roots    *Collection[TrustRoot]
+
+	exceptions *Collection[*policy.Exception]
 }
 
 // New makes a Catalog over a store.
@@ -73,6 +76,10 @@ func New(cfg Config) (*Catalog, error) {
 	c.roots = &Collection[TrustRoot]{
 		kind: KindTrustRoot, objects: cfg.Objects, most: limits.TrustRoots,
 		decode: func(o store.Object) (TrustRoot, error) { return parseTrustRoot(o.Body) },
+	}
+	c.exceptions = &Collection[*policy.Exception]{
+		kind: KindException, objects: cfg.Objects, most: limits.Exceptions,
+		decode: func(o store.Object) (*policy.Exception, error) { return parseException(o.Name, o.Body) },
 	}
 	return c, nil
 }

@@ -47,7 +47,7 @@ func (d *Daemon) openVerifier(_ context.Context, s *services) error {
 	var err error
 	s.verifier, err = verifier.New(verifier.Config{
 		Registry: judged{s.registry}, Archive: s.archive, Keys: d.ring, Policies: policies{d.catalog},
-		Trust: s.trustRoot, Roots: d.catalog, References: d.ring, PublicURL: s.publicURL, Version: d.cfg.Version,
+		Trust: s.trustRoot, Roots: d.catalog, Exceptions: d.catalog, References: d.ring, PublicURL: s.publicURL, Version: d.cfg.Version,
 		NewID: newID, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
 		PassedTTL: d.cfg.Verdicts.PassedTTL, FailedTTL: d.cfg.Verdicts.FailedTTL, StaleIfError: d.cfg.Verdicts.StaleIfError,
 	})

@@ -24,7 +24,9 @@ const (
 	nounToken = "token"
 )
 
-func documents() []string { return []string{"policy", "grant", "registry", "issuer", "trust-root"} }
+func documents() []string {
+	return []string{"policy", "grant", "registry", "issuer", "trust-root", "exception"}
+}
 
 // state is what one record says an object is from then on.
 type state struct {

@@ -41,6 +41,9 @@ type spec struct {
 	Mode        *Mode                    `json:"mode,omitzero"`
 	Authorities map[string]authoritySpec `json:"authorities"`
 	Require     *requireSpec             `json:"require"`
+	// Index is not written out when it is left out: the document and with it the
+	// digest of a policy without one stays what it was.
+	Index *indexSpec `json:"index,omitzero"`
 }
 
 type matchSpec struct {

@@ -34,7 +34,7 @@ func parse(b []byte) (*Policy, error) {
 		return nil, locate(err)
 	}
 	p := &Policy{Name: d.Metadata.Name}
-	steps := []func(*document) error{p.readHead, p.readMatch, p.readAuthorities, p.readRequire, p.keepDocument}
+	steps := []func(*document) error{p.readHead, p.readMatch, p.readAuthorities, p.readRequire, p.readIndex, p.keepDocument}
 	for _, step := range steps {
 		if err := step(&d); err != nil {
 			return nil, err

@@ -45,6 +45,9 @@ type Policy struct {
 	Mode Mode
 	// Authorities are the signers the requirements name.
 	Authorities map[string]Authority
+	// Index is whose evidence counts for an image of an index; empty is that of
+	// the digest asked for.
+	Index IndexRule
 
 	match    match
 	require  requirement

@@ -25,6 +25,7 @@ import (
 	"github.com/countersign/countersign/internal/strictjson"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/policy/convert"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/server/api"
 	"github.com/countersign/countersign/signer"
@@ -339,7 +340,7 @@ func stateProblems() []row {
 				errRequest, signer.ErrRequest, verifier.ErrRequest, strictjson.ErrInvalid, glob.ErrPattern, attest.ErrDigest, store.ErrCursor, store.ErrText,
 				registry.ErrReference, registry.ErrRule, keys.ErrName, keys.ErrAlgorithm, keys.ErrPurpose, keys.ErrReason,
 				ErrChain, ErrAuthorityLog, authority.ErrRevocation, tlog.ErrRequest, tlog.ErrPath, sequencer.ErrRange, authority.ErrQuery, token.ErrName, token.ErrRoles, token.ErrExpiry,
-				policy.ErrPolicy, policy.ErrGrant, oidc.ErrIssuer, catalog.ErrName, catalog.ErrTrustRoot,
+				policy.ErrPolicy, policy.ErrGrant, policy.ErrException, convert.ErrDocument, convert.ErrKind, oidc.ErrIssuer, catalog.ErrName, catalog.ErrTrustRoot,
 			},
 		},
 	}

@@ -104,6 +104,9 @@ func trustRoles() map[route]access {
 		{http.MethodPost, "/v1/keys"}:                   changedBy(identity.Security),
 		{http.MethodPost, "/v1/registries/:host/check"}: changedBy(identity.Security),
 		{http.MethodPost, "/v1/grants/check"}:           by(identity.Auditor),
+		{http.MethodPost, "/v1/policies/import"}:        by(identity.Security),
+		{http.MethodPost, "/v1/policies/:name/test"}:    by(identity.Security),
+		{http.MethodGet, "/v1/forecast"}:                by(identity.Auditor),
 	}
 	for _, path := range []string{"/v1/keys", "/v1/keys/:name", "/v1/keys/:name/public"} {
 		table[route{http.MethodGet, path}] = by(identity.Signer, identity.Verifier, identity.Auditor)
@@ -120,6 +123,7 @@ func trustRoles() map[route]access {
 		{"/v1/grants", "/v1/grants/:name", by(identity.Auditor)},
 		{"/v1/issuers", "/v1/issuers/:name", by(identity.Auditor)},
 		{"/v1/trust-roots", "/v1/trust-roots/:name", by(identity.Auditor)},
+		{"/v1/exceptions", "/v1/exceptions/:name", by(identity.Verifier, identity.Auditor)},
 	} {
 		table[route{http.MethodGet, c.path}] = c.read
 		table[route{http.MethodGet, c.object}] = c.read

@@ -16,8 +16,9 @@ import (
 )
 
 type verifyInput struct {
-	Stream bool `query:"stream" doc:"Answer NDJSON, a result a line, as they are known."`
-	Body   api.VerifyRequest
+	Stream  bool `query:"stream" doc:"Answer NDJSON, a result a line, as they are known."`
+	Explain bool `query:"explain" doc:"Add the evidence considered to each result; judged anew, and not for anonymous callers."`
+	Body    api.VerifyRequest
 }
 
 type verifyOneInput struct {
@@ -26,6 +27,8 @@ type verifyOneInput struct {
 	Cluster   string `query:"cluster" maxLength:"256" doc:"Context: cluster."`
 	Policy    string `query:"policy" maxLength:"128" doc:"Only this policy."`
 	Timeout   string `query:"timeout" maxLength:"16" doc:"Go duration of at most 30s."`
+	Platform  string `query:"platform" maxLength:"200" doc:"Of an index, judge the child of this platform."`
+	Explain   bool   `query:"explain" doc:"Add the evidence considered; not for anonymous callers."`
 }
 
 type verifyOneOutput struct {
@@ -64,6 +67,9 @@ func deniedResponse(s *Server) *huma.Response {
 func (s *Server) verify(ctx context.Context, in *verifyInput) (*streamOutput, error) {
 	request, err := verifyRequest(ctx, in.Body)
 	if err != nil {
+		return nil, err
+	}
+	if request.Explain, err = mayExplain(ctx, in.Explain); err != nil {
 		return nil, err
 	}
 	w, err := s.wishOf(ctx, in.Body, request)
@@ -175,8 +181,11 @@ func (s *Server) verifyOne(ctx context.Context, in *verifyOneInput) (*verifyOneO
 	if in.Cluster != "" {
 		place["cluster"] = in.Cluster
 	}
-	request, err := verifyRequest(ctx, api.VerifyRequest{Images: []string{in.Image}, Context: place, Policy: in.Policy, Timeout: in.Timeout})
+	request, err := verifyRequest(ctx, api.VerifyRequest{Images: []string{in.Image}, Context: place, Policy: in.Policy, Timeout: in.Timeout, Platform: in.Platform})
 	if err != nil {
+		return nil, err
+	}
+	if request.Explain, err = mayExplain(ctx, in.Explain); err != nil {
 		return nil, err
 	}
 	answer, err := s.cfg.Verifier.Verify(ctx, request)
@@ -191,7 +200,7 @@ func (s *Server) verifyOne(ctx context.Context, in *verifyOneInput) (*verifyOneO
 }
 
 func verifyRequest(ctx context.Context, r api.VerifyRequest) (verifier.Request, error) {
-	request := verifier.Request{Images: r.Images, Context: r.Context, Policy: r.Policy, Caller: callerOf(ctx)}
+	request := verifier.Request{Images: r.Images, Context: r.Context, Policy: r.Policy, Platform: r.Platform, Caller: callerOf(ctx)}
 	if r.Timeout == "" {
 		return request, nil
 	}
@@ -201,6 +210,15 @@ func verifyRequest(ctx context.Context, r api.VerifyRequest) (verifier.Request, 
 	}
 	request.Timeout = timeout
 	return request, nil
+}
+
+// mayExplain lets nobody in particular have nothing judged anew: what a verdict
+// costs is then for the cache to bound.
+func mayExplain(ctx context.Context, wanted bool) (bool, error) {
+	if wanted && callerOf(ctx).IsZero() {
+		return false, errNoCredentials
+	}
+	return wanted, nil
 }
 
 func wireAnswer(a verifier.Answer) api.VerifyAnswer {
@@ -213,11 +231,25 @@ func wireResult(r verifier.Result) api.VerifyResult {
 	return api.VerifyResult{
 		Image: r.Image, Pinned: r.Pinned, Digest: r.Digest, Verdict: r.Verdict, Reasons: each(r.Reasons, same),
 		Policies: each(r.Policies, wirePolicyResult), Cached: r.Cached, Stale: r.Stale, DecisionID: r.DecisionID, Unrecorded: r.Unrecorded, Warnings: r.Warnings,
+		Index: r.Index, Platform: r.Platform, Until: (*api.Until)(r.Until), Explain: wireExplanation(r.Explanation),
 	}
+}
+
+func wireExplanation(x *verifier.Explanation) *api.Explanation {
+	if x == nil {
+		return nil
+	}
+	return &api.Explanation{Truncated: x.Truncated, Evidence: each(x.Evidence, func(c verifier.Considered) api.Considered {
+		return api.Considered{
+			Subject: c.Subject, Attachment: c.Attachment, Format: c.Format, Source: c.Source, PredicateType: c.PredicateType, Problem: c.Problem,
+			Judgements: each(c.Judgements, func(j verifier.Judgement) api.Judgement { return api.Judgement(j) }),
+		}
+	})}
 }
 
 func wirePolicyResult(p verifier.PolicyResult) api.PolicyResult {
 	return api.PolicyResult{
+		Exception: (*api.Excepted)(p.Exception), Until: (*api.Until)(p.Until),
 		Name: p.Name, Revision: p.Revision, Digest: p.Digest, BuildLevel: p.BuildLevel, Mode: string(p.Mode), Verdict: p.Verdict, Reasons: p.Reasons,
 		Requirements: each(p.Requirements, func(r policy.RequirementResult) api.RequirementResult {
 			return api.RequirementResult{Requirement: r.Requirement, Verdict: r.Verdict, Evidence: each(r.Evidence, same), Reasons: r.Reasons}

@@ -68,7 +68,7 @@ func (v *Verifier) Accepted(ctx context.Context, image string) (digest attest.Di
 
 // seatAll is seatPolicies for every policy in force.
 func (r *round) seatAll(ctx context.Context) error {
-	for _, loaded := range r.question.policies {
+	for _, loaded := range r.policies {
 		if err := r.seat(ctx, loaded); err != nil {
 			return err
 		}

@@ -18,8 +18,8 @@ type ahead struct {
 }
 
 // lookAhead begins to read what is attached to a digest if the archive cannot
-// answer for it. Nil is no reading: what no policy covers is not asked about, and
-// what is kept is judged first.
+// answer for it. Nil is no reading: what no policy covers is not asked about, of
+// an index another digest may be chosen, and what is kept is judged first.
 func (v *Verifier) lookAhead(ctx context.Context, q *question, ref registry.Reference, at kept) *ahead {
 	var scout round
 	covered := false
@@ -29,7 +29,7 @@ func (v *Verifier) lookAhead(ctx context.Context, q *question, ref registry.Refe
 			scout.need(loaded.Policy.Needs())
 		}
 	}
-	if !covered || at > 0 && !scout.needs.Everything {
+	if !covered || q.request.Platform != "" || at > 0 && !scout.needs.Everything {
 		return nil
 	}
 	a := &ahead{done: make(chan struct{})}

@@ -138,14 +138,14 @@ func (v *Verifier) blob(ctx context.Context, q *question, request BlobRequest) (
 		return result.of(undecided(policy.DigestMismatch, "the bytes that were sent are not those of the digest"))
 	}
 	r := &round{
-		Verifier: v, question: q, subject: registry.Reference{Digest: request.Digest},
+		Verifier: v, question: q, policies: q.policies, subject: registry.Reference{Digest: request.Digest},
 		seen: make(map[[32]byte]bool), known: make(map[string]keys.Key),
 		bench: bench{
 			artifact: artifact{digest: request.Digest, content: request.Artifact, blob: true},
 			now:      v.clock.Now(), signatures: make(map[signatureCheck]bool),
 		},
 	}
-	return result.of(r.decideBlob(ctx, request.Bundle))
+	return result.of(q.settle(policy.Image{Digest: result.Digest}, r.decideBlob(ctx, request.Bundle)))
 }
 
 // decideBlob is decide without a registry.
@@ -160,7 +160,7 @@ func (r *round) decideBlob(ctx context.Context, bundle []byte) outcome {
 	defer r.leave()
 	var found []*evidence
 	if bundle != nil {
-		found = r.add(ctx, found, attachment{format: formatBundle, bundle: bundle})
+		found = r.add(ctx, found, attachment{format: formatBundle, bundle: bundle}, SourceRequest)
 	}
 	if bundle == nil || r.needs.Everything {
 		found = append(found, r.kept(ctx)...)
@@ -174,6 +174,6 @@ func (r *round) decideBlob(ctx context.Context, bundle []byte) outcome {
 
 // of is the result with what was decided.
 func (r Result) of(out outcome) Result {
-	r.Verdict, r.Reasons, r.Policies, r.Warnings = out.verdict, append([]policy.Reason{}, out.reasons...), append([]PolicyResult{}, out.policies...), out.warnings
+	r.Verdict, r.Reasons, r.Policies, r.Warnings = out.verdict, append([]policy.Reason{}, out.reasons...), append([]PolicyResult{}, out.policies...), slices.Concat(out.warnings, out.notices)
 	return r
 }

@@ -27,6 +27,7 @@ type verdictKey struct {
 	policy     string
 	context    [sha256.Size]byte
 	epoch      [sha256.Size]byte
+	platform   string
 }
 
 // contextKey is the same for equal contexts and for no others.
@@ -45,6 +46,9 @@ type outcome struct {
 	reasons  []policy.Reason
 	policies []PolicyResult
 	warnings []string
+	// notices are warnings that do not keep the verdict from being remembered:
+	// the exceptions that applied.
+	notices []string
 	// at is when it was decided.
 	at time.Time
 	// sure: everything was read, so asking again gives the same.
@@ -55,6 +59,14 @@ type outcome struct {
 	settled bool
 	// unreached: the registry gave no answer, so it is no word on the image.
 	unreached bool
+	// subject is what the verdict is about; index and platform are set if it is
+	// a child that was chosen of an index.
+	subject, index attest.Digest
+	platform       string
+	// until is what time alone will change first, or nil.
+	until *Until
+	// explained is set if it was asked for; such outcomes are not remembered.
+	explained *Explanation
 }
 
 func (o *outcome) expire(at time.Time) {

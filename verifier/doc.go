@@ -17,8 +17,8 @@
 //     certificate (certified.go): did an authority of the trusted root that the
 //     policy names issue it, was all of its chain good at every proven time, is
 //     it in certificate transparency, and is its holder who the policy wants;
-//  5. the facts go to policy.Decide; the decision is journalled, then
-//     answered.
+//  5. the facts go to policy.Decide; an exception may help a policy that FAILED
+//     (settle.go); the decision is journalled, then answered.
 //
 // Nothing in a bundle is believed before it is verified: hints only choose
 // words in a message, an unsigned time is a fault, an entry of a log that is
@@ -34,7 +34,10 @@
 // change of trust makes them unreachable. What could not be decided is never
 // remembered.
 //
-// It refuses to sign, to change trust, to accept a child of an index on the
-// strength of the index's signature, and to turn "nothing found" or any error
+// Of an index the verdict is on the index, or on the child of the platform that
+// was asked for; a policy says whose evidence counts (index.go). Only an index
+// whose bytes name a child, and a policy that says so, lets the child rest on it.
+//
+// It refuses to sign, to change trust, and to turn "nothing found" or any error
 // into PASSED.
 package verifier

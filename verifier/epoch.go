@@ -15,13 +15,14 @@ import (
 	"github.com/countersign/countersign/trust"
 )
 
-// epoch is all trust that holds for a question: the policies, the registries
-// and trusted roots of others (which share the policies' revision), the managed
+// epoch is all trust that holds for a question: the policies, the exceptions to
+// them, the registries and trusted roots of others (which share the policies' revision), the managed
 // keys with their revocations, and the trusted root of our own. Its sum is
 // different whenever any of them is.
 type epoch struct {
 	sum              [sha256.Size]byte
 	policies         []Loaded
+	exceptions       []*policy.Exception
 	policiesRevision int64
 	keysRevision     int64
 	trusted          *trusted
@@ -129,13 +130,18 @@ func (v *Verifier) readEpoch(ctx context.Context, before *epoch) (*epoch, error)
 		if before.keysRevision == next.keysRevision && before.trusted == next.trusted {
 			return before, nil
 		}
-		next.policies, next.others = before.policies, before.others
+		next.policies, next.exceptions, next.others = before.policies, before.exceptions, before.others
 	} else {
 		if next.policies, err = v.policies.Policies(ctx); err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrPolicies, err)
 		}
 		if len(next.policies) > limits.Policies {
 			return nil, fmt.Errorf("%w: more than %d", ErrPolicies, limits.Policies)
+		}
+		if v.exceptions != nil {
+			if next.exceptions, err = v.exceptions.Exceptions(ctx); err != nil {
+				return nil, fmt.Errorf("%w: reading exceptions: %w", ErrPolicies, err)
+			}
 		}
 		next.others = &otherRoots{prepared: make(map[string]*trusted)}
 	}

@@ -53,6 +53,9 @@ type bench struct {
 	// signatures remembers which key made which signature, so that an
 	// authority named by many policies costs one check.
 	signatures map[signatureCheck]bool
+	// checks are those that the evidence in hand passed, noted while tracing.
+	tracing bool
+	checks  []string
 }
 
 type signatureCheck struct {
@@ -69,6 +72,9 @@ type evidence struct {
 	kind  policy.Kind
 	// attached is the digest of the bundle or layer; empty of what is fresh.
 	attached string
+	// format and source are for explanations.
+	format string
+	source string
 	// attestation is the statement as policies look at it, once one is
 	// accepted.
 	attestation *policy.Attestation
@@ -153,28 +159,35 @@ func (b *bench) decide(e *evidence, s signer) (*candidate, *proof, *fault) {
 	case e.fault != nil:
 		return nil, nil, e.fault
 	}
+	b.passed(checkRead)
 	key, f := b.whoSigned(e, s)
 	if f != nil {
 		return nil, nil, f
 	}
+	b.passed(checkSigner)
 	if s.summarizes && predicate.Canonical(e.signed.predicateType) != predicate.VSAV1 {
 		return key, nil, faultf(policy.PredicateTypeMismatch, "%s signs verification summaries and nothing else", s.name)
 	}
 	if f := bind(b.artifact, e.signed, key.public); f != nil {
 		return key, nil, f
 	}
+	b.passed(checkSubject)
 	p := e.prove(s.trusted)
 	switch {
 	case p.bad != nil:
 		return key, p, p.bad
 	case s.logNeeded && p.entry == nil:
 		return key, p, faultf(policy.LogEntryMissing, "the signature is not in a trusted log")
+	}
+	b.passed(checkLog)
+	switch {
 	case s.timeNeeded && len(p.times) == 0:
 		return key, p, faultf(policy.TimestampMissing, "no trusted authority says when the signature was made")
 	}
 	if f := notFuture(b.now, p.times); f != nil {
 		return key, p, f
 	}
+	b.passed(checkTime)
 	if f := e.signed.fresh(b.now); f != nil {
 		return key, p, f
 	}
@@ -182,10 +195,17 @@ func (b *bench) decide(e *evidence, s signer) (*candidate, *proof, *fault) {
 		return key, p, s.x509.admit(key, e, p, b.now, s.name)
 	}
 	if s.identity != nil {
-		return key, p, s.admit(key, e, p)
+		if f := s.admit(key, e, p); f != nil {
+			return key, p, f
+		}
+		b.passed(checkIdentity)
+		return key, p, nil
 	}
 	if key.version != nil {
-		return key, p, window(*key.version, p.times)
+		if f := window(*key.version, p.times); f != nil {
+			return key, p, f
+		}
+		b.passed(checkWindow)
 	}
 	return key, p, nil
 }

@@ -22,6 +22,8 @@ import (
 type round struct {
 	*Verifier
 	question *question
+	// policies are those of the question that look at this subject.
+	policies []Loaded
 	subject  registry.Reference
 	bench    bench
 	panel    []seat
@@ -46,6 +48,8 @@ type round struct {
 	ahead *ahead
 	// unreached: the registry gave no answer about what is attached.
 	unreached bool
+	// explained is nil unless an explanation is asked for.
+	explained *Explanation
 }
 
 // seat is a matching policy with its authorities' keys read and its facts so
@@ -82,13 +86,12 @@ func (r *round) decide(ctx context.Context) outcome {
 		return out
 	}
 	out := r.outcome()
-	out.settled = out.verdict == policy.Passed && len(out.warnings) == 0 && !r.needs.Everything
-	out.unreached = r.unreached && out.verdict != policy.Passed
+	out.settled, out.unreached = !r.needs.Everything, r.unreached
 	return out
 }
 
 func (r *round) seatPolicies(ctx context.Context) error {
-	for _, loaded := range r.question.policies {
+	for _, loaded := range r.policies {
 		if !loaded.Policy.Matches(r.subject.Name(), r.question.context) {
 			continue
 		}
@@ -152,9 +155,13 @@ func (r *round) weigh(ctx context.Context, found []*evidence) {
 		if ctx.Err() != nil {
 			return
 		}
+		r.explained.consider(r.bench.artifact.digest.String(), e)
 		for i := range r.panel {
 			for _, who := range r.panel[i].signers {
-				r.panel[i].facts = append(r.panel[i].facts, r.bench.judge(e, who))
+				r.bench.checks = r.bench.checks[:0]
+				fact := r.bench.judge(e, who)
+				r.explained.judged(r.panel[i].Policy.Name, fact, r.bench.checks)
+				r.panel[i].facts = append(r.panel[i].facts, fact)
 			}
 		}
 	}
@@ -162,7 +169,7 @@ func (r *round) weigh(ctx context.Context, found []*evidence) {
 		s := &r.panel[i]
 		s.outcome = s.Policy.Decide(ctx, policy.Question{
 			Facts: s.facts, Links: r.links, Context: r.question.context, Now: r.bench.now, Unread: r.unread,
-			Image: policy.Image{Registry: r.subject.Host, Repository: r.subject.Repository, Digest: r.bench.artifact.digest.String()},
+			Image: imageOf(r.subject),
 		})
 	}
 }
@@ -203,7 +210,7 @@ func (r *round) kept(ctx context.Context) []*evidence {
 			a.envelope = registry.Envelope{MediaType: item.Notation.MediaType, Content: item.Notation.Envelope}
 			a.entry = item.Notation.LogEntry
 		}
-		found = r.add(ctx, found, a)
+		found = r.add(ctx, found, a, SourceArchive)
 	}
 	return found
 }
@@ -242,7 +249,7 @@ func (r *round) attached(ctx context.Context) []*evidence {
 	}
 	var found []*evidence
 	for _, a := range got.Attachments {
-		found = r.add(ctx, found, attachmentOf(a))
+		found = r.add(ctx, found, attachmentOf(a), SourceRegistry)
 	}
 	for _, problem := range got.Problems {
 		f, sure := faultOf(problem.Err)
@@ -257,9 +264,11 @@ func (r *round) attached(ctx context.Context) []*evidence {
 	return found
 }
 
-func unreadable(f *fault) *evidence { return &evidence{fault: f, kind: policy.KindUnknown} }
+func unreadable(f *fault) *evidence {
+	return &evidence{fault: f, kind: policy.KindUnknown, source: SourceRegistry}
+}
 
-func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evidence {
+func (r *round) add(ctx context.Context, found []*evidence, a attachment, source string) []*evidence {
 	id := a.identity()
 	if r.seen[id] {
 		return found
@@ -269,7 +278,7 @@ func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evi
 		r.missed(f, false)
 		return append(found, unreadable(f))
 	}
-	e := &evidence{kind: a.kind(), attached: a.digest()}
+	e := &evidence{kind: a.kind(), attached: a.digest(), format: a.format, source: source}
 	e.signed, e.fault = a.parse()
 	if e.fault != nil {
 		r.log.DebugContext(ctx, "unreadable signature", "image", r.subject.String(), "reason", e.fault.text, "cause", e.fault.cause)
@@ -283,9 +292,9 @@ func (r *round) add(ctx context.Context, found []*evidence, a attachment) []*evi
 	return append(found, e)
 }
 
-// outcome combines the policies: each that enforces must have passed.
+// outcome is what each policy says, for settle.
 func (r *round) outcome() outcome {
-	out := outcome{verdict: policy.Passed, sure: !r.unsure, at: r.bench.now}
+	out := outcome{sure: !r.unsure, at: r.bench.now, explained: r.explained}
 	for _, s := range r.panel {
 		result := PolicyResult{
 			Name: s.Policy.Name, Revision: s.Revision, Digest: attest.DigestOf(s.Policy.Document()).String(), Mode: s.Policy.Mode,
@@ -293,24 +302,11 @@ func (r *round) outcome() outcome {
 		}
 		if result.Verdict == policy.Passed {
 			result.BuildLevel, result.Since = s.outcome.BuildLevel, s.outcome.Since
+			result.Until = agesAt(s.outcome.Expires, result.Name)
 		}
 		out.policies = append(out.policies, result)
 		out.expire(s.outcome.Expires)
-		if result.Verdict == policy.Passed {
-			continue
-		}
-		switch s.Policy.Mode {
-		case policy.Warn:
-			for _, reason := range result.Reasons {
-				out.warnings = append(out.warnings, fmt.Sprintf("policy %s: %s: %s", result.Name, reason.Code, reason.Message))
-			}
-		case policy.Audit:
-		default:
-			out.verdict = policy.Failed
-			out.reasons = append(out.reasons, result.Reasons...)
-		}
 	}
-	out.sure = out.sure || out.verdict == policy.Passed && len(out.warnings) == 0
 	return out
 }
 

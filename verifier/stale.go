@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/registry"
 )
 
 // stale answers from memory when the registry cannot be reached: only a digest
@@ -72,12 +74,17 @@ func (v *Verifier) Stats() Stats {
 	}
 }
 
-// answer puts an outcome into a result.
-func (r Result) answer(out outcome, key verdictKey) Result {
+// answer puts an outcome into a result. ref is by digest.
+func (r Result) answer(out outcome, ref registry.Reference, key verdictKey) Result {
+	if !out.index.IsZero() {
+		r.Index, r.Platform = out.index.String(), out.platform
+		r.Digest, r.Pinned = out.subject.String(), ref.Pinned(out.subject)
+	}
+	r.Until, r.Explanation = out.until, out.explained
 	r.Verdict = out.verdict
 	r.Reasons = append([]policy.Reason{}, out.reasons...)
 	r.Policies = append([]PolicyResult{}, out.policies...)
-	r.Warnings = append([]string(nil), out.warnings...)
+	r.Warnings = slices.Concat(out.warnings, out.notices)
 	r.Grounds = Grounds{At: out.at, Under: key.epoch}
 	return r
 }

@@ -130,7 +130,7 @@ func (v *Verifier) vouching(result Result) ([]PolicyResult, error) {
 		if p.Mode != policy.Enforce {
 			continue
 		}
-		if p.Verdict != policy.Passed {
+		if p.Verdict != policy.Passed || p.Exception != nil {
 			return nil, fmt.Errorf("%w: policy %s did not pass", ErrNoSummary, p.Name)
 		}
 		enforcing = append(enforcing, p)

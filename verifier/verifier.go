@@ -103,6 +103,13 @@ type Roots interface {
 	TrustRoot(ctx context.Context, name string) (trust.Root, error)
 }
 
+// Exceptions gives the exceptions to policies.
+type Exceptions interface {
+	// Exceptions returns every exception, also those that expired. A change of
+	// one makes Policies.Revision grow.
+	Exceptions(ctx context.Context) ([]*policy.Exception, error)
+}
+
 // Config wires a Verifier. Registry, Archive, Keys, Policies, Trust and NewID
 // are required.
 type Config struct {
@@ -118,6 +125,8 @@ type Config struct {
 	Roots Roots
 	// References reads keys that policies name by reference; optional, none.
 	References References
+	// Exceptions are to the policies; optional, none.
+	Exceptions Exceptions
 	// NewID makes the id of a decision, a UUIDv7.
 	NewID func() string
 	// PublicURL is the service's own, by which its verification summaries name
@@ -161,6 +170,35 @@ type Request struct {
 	Caller identity.Identity
 	// DryRun keeps no decision, and the results carry no decision id.
 	DryRun bool
+	// Platform, if set, chooses a child of each image that is an index:
+	// OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT. The verdict is on the child.
+	Platform string
+	// Explain adds an Explanation to each result. It is decided anew, as any
+	// question is.
+	Explain bool
+	// At, if set, is the moment for which is judged, under the trust of now.
+	// Draft, if set, counts in the place of the policy of its name, or beside the
+	// others. With either it is a DryRun, and nothing is remembered.
+	At    time.Time
+	Draft *policy.Policy
+}
+
+// special reports whether no remembered verdict answers the request, and its
+// own is not to be remembered.
+func (r Request) special() bool { return r.Explain || !r.At.IsZero() || r.Draft != nil }
+
+// dry reports whether no decision is kept.
+func (r Request) dry() bool { return r.DryRun || !r.At.IsZero() || r.Draft != nil }
+
+// withDraft are the policies with a draft among them.
+func withDraft(policies []Loaded, draft *policy.Policy) []Loaded {
+	out := make([]Loaded, 0, len(policies)+1)
+	for _, l := range policies {
+		if l.Policy.Name != draft.Name {
+			out = append(out, l)
+		}
+	}
+	return append(out, Loaded{Policy: draft})
 }
 
 // Answer is the verdict on all images of a Request: PASSED when each passed.
@@ -178,7 +216,8 @@ type Result struct {
 	Pinned  string         `json:"pinned,omitempty"`
 	Digest  string         `json:"digest,omitempty"`
 	Verdict policy.Verdict `json:"verdict"`
-	// Reasons say why it FAILED; empty when it PASSED.
+	// Reasons say why it FAILED. When it PASSED they are empty, or name the
+	// exceptions that applied.
 	Reasons  []policy.Reason `json:"reasons"`
 	Policies []PolicyResult  `json:"policies"`
 	// Cached reports that the verdict was reached for an earlier question.
@@ -191,8 +230,17 @@ type Result struct {
 	// Unrecorded reports that the journal's storage was exhausted: there is no
 	// record of this decision.
 	Unrecorded bool `json:"unrecorded,omitempty"`
-	// Warnings are the failures of policies in mode warn.
+	// Warnings are the failures of policies in mode warn, and the exceptions
+	// that applied.
 	Warnings []string `json:"warnings,omitempty"`
+	// Index is the digest of the index of which a platform was chosen, and
+	// Platform what that index calls it.
+	Index    string `json:"index,omitempty"`
+	Platform string `json:"platform,omitempty"`
+	// Until says what time alone will change of a PASSED verdict first, or nil.
+	Until *Until `json:"until,omitempty"`
+	// Explanation is set if it was asked for; no decision keeps it.
+	Explanation *Explanation `json:"explain,omitempty"`
 	// Grounds are for Summary; no decision keeps them.
 	Grounds Grounds `json:"-"`
 }
@@ -202,11 +250,15 @@ type PolicyResult struct {
 	Name     string `json:"name"`
 	Revision int64  `json:"revision"`
 	// Digest is of the policy's canonical document.
-	Digest       string                     `json:"digest,omitempty"`
-	Mode         policy.Mode                `json:"mode"`
-	Verdict      policy.Verdict             `json:"verdict"`
-	Reasons      []policy.Reason            `json:"reasons,omitempty"`
+	Digest  string          `json:"digest,omitempty"`
+	Mode    policy.Mode     `json:"mode"`
+	Verdict policy.Verdict  `json:"verdict"`
+	Reasons []policy.Reason `json:"reasons,omitempty"`
+	// Exception is why it PASSED although requirements FAILED, or nil.
+	Exception    *Excepted                  `json:"exception,omitempty"`
 	Requirements []policy.RequirementResult `json:"requirements"`
+	// Until is when time alone will change a PASSED verdict, or nil.
+	Until *Until `json:"until,omitempty"`
 	// BuildLevel is the SLSA build level that it proves; 0 when it judges none.
 	BuildLevel int `json:"buildLevel,omitempty"`
 	// Since is when the verification summaries were made that it rests on, or

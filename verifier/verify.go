@@ -30,7 +30,9 @@ type Verifier struct {
 	policies Policies
 	trust    func() trust.Root
 	roots    Roots
-	newID    func() string
+	// exceptions is nil without any.
+	exceptions Exceptions
+	newID      func() string
 	// referencing and references are of keys by reference.
 	referencing References
 	references  referenced
@@ -56,7 +58,7 @@ func New(c Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		registry: c.Registry, archive: c.Archive, keys: c.Keys, policies: c.Policies,
-		trust: c.Trust, roots: c.Roots, newID: c.NewID, referencing: c.References, clock: c.Clock, log: c.Logger,
+		trust: c.Trust, roots: c.Roots, exceptions: c.Exceptions, newID: c.NewID, referencing: c.References, clock: c.Clock, log: c.Logger,
 		large:     make(room, limits.LargeRounds),
 		publicURL: c.PublicURL, version: c.Version,
 	}
@@ -87,7 +89,7 @@ type question struct {
 
 // key is what the verdict on a digest depends on.
 func (q *question) key(ref registry.Reference) verdictKey {
-	return verdictKey{digest: ref.Digest, repository: ref.Name(), policy: q.request.Policy, context: q.contextKey, epoch: q.sum}
+	return verdictKey{digest: ref.Digest, repository: ref.Name(), policy: q.request.Policy, context: q.contextKey, epoch: q.sum, platform: q.request.Platform}
 }
 
 // Verify judges every image of the request and journals each decision before
@@ -194,7 +196,7 @@ func (v *Verifier) unanswered(ctx context.Context, q *question, result Result, r
 		key := q.key(ref)
 		if old, ok := v.stale(ctx, key, q.began, err); ok {
 			result.Cached, result.Stale = true, true
-			return result.answer(old, key)
+			return result.answer(old, ref, key)
 		}
 	}
 	return result.failed(err)
@@ -213,9 +215,11 @@ func (v *Verifier) image(ctx context.Context, q *question, result Result, ref re
 		result.Digest, result.Pinned = m.Digest.String(), ref.Pinned(m.Digest)
 	}
 	key := q.key(ref)
-	out, cached, err := v.memory.ask(ctx, key, func() kept { return v.keptOf(ctx, key) }, func(ctx context.Context, at kept) outcome {
-		return v.work(ctx, q, ref, manifest, at)
-	})
+	work := func(ctx context.Context, at kept) outcome { return v.work(ctx, q, ref, manifest, at) }
+	if q.request.special() {
+		return result.answer(work(ctx, unknownKept), ref, key)
+	}
+	out, cached, err := v.memory.ask(ctx, key, func() kept { return v.keptOf(ctx, key) }, work)
 	if err != nil {
 		if manifest != nil {
 			return result.failed(err)
@@ -228,7 +232,7 @@ func (v *Verifier) image(ctx context.Context, q *question, result Result, ref re
 		}
 	}
 	result.Cached = cached
-	return result.answer(out, key)
+	return result.answer(out, ref, key)
 }
 
 func (v *Verifier) resolveTag(ctx context.Context, ref registry.Reference) (*registry.Manifest, error) {
@@ -265,9 +269,7 @@ func (v *Verifier) work(ctx context.Context, q *question, ref registry.Reference
 			return unread(err)
 		}
 	}
-	r := v.round(q, ref, manifest)
-	r.ahead = listing
-	return r.decide(ctx)
+	return v.judgeAll(ctx, q, ref, manifest, listing)
 }
 
 // unread is the outcome for a manifest that could not be read.
@@ -278,17 +280,35 @@ func unread(err error) outcome {
 	return out
 }
 
+// imageOf is an image as policies name it.
+func imageOf(ref registry.Reference) policy.Image {
+	return policy.Image{Registry: ref.Host, Repository: ref.Repository, Digest: ref.Digest.String()}
+}
+
 // round is one over a manifest that was read.
 func (v *Verifier) round(q *question, ref registry.Reference, manifest *registry.Manifest) *round {
-	return &round{
-		Verifier: v, question: q, subject: ref.WithDigest(manifest.Digest),
+	r := &round{
+		Verifier: v, question: q, policies: q.policies, subject: ref.WithDigest(manifest.Digest),
 		seen: make(map[[32]byte]bool), known: make(map[string]keys.Key),
 		bench: bench{
 			artifact:   artifact{digest: manifest.Digest, content: manifest.Raw},
-			now:        v.clock.Now(),
+			now:        q.now(v),
 			signatures: make(map[signatureCheck]bool),
+			tracing:    q.request.Explain,
 		},
 	}
+	if q.request.Explain {
+		r.explained = &Explanation{Evidence: []Considered{}}
+	}
+	return r
+}
+
+// now is when the question shall hold.
+func (q *question) now(v *Verifier) time.Time {
+	if !q.request.At.IsZero() {
+		return q.request.At
+	}
+	return v.clock.Now()
 }
 
 // resolve reads a manifest and holds the registry to its contract: the bytes
@@ -328,6 +348,9 @@ func (v *Verifier) question(ctx context.Context, request Request) (*question, er
 		return nil, err
 	}
 	q.policies = q.epoch.policies
+	if request.Draft != nil {
+		q.policies = withDraft(q.policies, request.Draft)
+	}
 	if request.Policy != "" {
 		i := slices.IndexFunc(q.policies, func(l Loaded) bool { return l.Policy.Name == request.Policy })
 		if i < 0 {
@@ -344,6 +367,8 @@ func (r Request) check() error {
 		return &RequestError{Field: "images", Problem: "must name at least one image"}
 	case n > limits.Images:
 		return &RequestError{Field: "images", Problem: fmt.Sprintf("must name at most %d images", limits.Images)}
+	case r.Platform != "" && !platformForm.MatchString(r.Platform):
+		return &RequestError{Field: "platform", Problem: "must be OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT"}
 	case r.Timeout < 0 || r.Timeout > limits.VerifyTimeoutMax:
 		return &RequestError{Field: "timeout", Problem: fmt.Sprintf("must be between 0 and %s", limits.VerifyTimeoutMax)}
 	}
@@ -353,7 +378,7 @@ func (r Request) check() error {
 // journal gives each result its decision id and writes the decisions, all or
 // none, before anybody sees a verdict.
 func (v *Verifier) journal(ctx context.Context, q *question, results []Result) error {
-	if q.request.DryRun {
+	if q.request.dry() {
 		return nil
 	}
 	decisions := make([]archive.Decision, len(results))
@@ -361,7 +386,9 @@ func (v *Verifier) journal(ctx context.Context, q *question, results []Result) e
 	for i := range results {
 		r := &results[i]
 		r.DecisionID = v.newID()
-		raw, err := json.Marshal(r)
+		kept := *r
+		kept.Explanation = nil // what was decided is kept, not how often it was looked at
+		raw, err := json.Marshal(kept)
 		if err != nil {
 			return fmt.Errorf("%w: encoding decision: %w", ErrJournal, err)
 		}

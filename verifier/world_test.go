@@ -185,6 +185,8 @@ type memoryRegistry struct {
 	attached  map[attest.Digest]registry.Found
 	// lie makes Resolve answer a digest with the bytes of another.
 	lie map[attest.Digest][]byte
+	// indexes are the children of those that are.
+	indexes map[attest.Digest][]registry.Child
 
 	resolves, reads atomic.Int64
 	// before runs in front of every contact.
@@ -259,7 +261,8 @@ func (m *memoryRegistry) Resolve(ctx context.Context, ref registry.Reference) (r
 	if lie, ok := m.lie[d]; ok {
 		raw = lie
 	}
-	return registry.Manifest{Reference: ref.WithDigest(d), Digest: d, Raw: raw}, nil
+	children, isIndex := m.indexes[d]
+	return registry.Manifest{Reference: ref.WithDigest(d), Digest: d, Raw: raw, IsIndex: isIndex, Children: children}, nil
 }
 
 func (m *memoryRegistry) AttachmentsFor(ctx context.Context, ref registry.Reference, _ registry.Want) (registry.Found, error) {

@@ -57,7 +57,7 @@ func (a *app) verifyOffline(ctx context.Context, f verifyFlags, place map[string
 	if timeout == 0 {
 		timeout = 30 * time.Second
 	}
-	answer, err := judge.Verify(ctx, verifier.Request{Images: images, Context: place, Timeout: timeout, DryRun: true})
+	answer, err := judge.Verify(ctx, verifier.Request{Images: images, Context: place, Timeout: timeout, DryRun: true, Platform: f.platform, Explain: f.explain})
 	if err != nil {
 		return api.VerifyAnswer{}, usagef("%v", err)
 	}

@@ -23,7 +23,7 @@ func (a *app) policiesCommand() *cobra.Command {
 		oneCommand(a, "get", "Show a policy",
 			func(ctx context.Context, c *api.Client, name string) (api.Policy, error) { return c.Policy(ctx, name) },
 			func(p api.Policy) string { return a.policyTable(p) + "\n\n" + string(p.Document) }),
-		a.applyPolicyCommand(), a.importPoliciesCommand(), a.exportPoliciesCommand(),
+		a.applyPolicyCommand(), a.testPolicyCommand(), a.importPoliciesCommand(), a.exportPoliciesCommand(),
 		deleteCommand(a, "policies", "Remove a policy",
 			func(ctx context.Context, c *api.Client, name string) (int64, error) {
 				p, err := c.Policy(ctx, name)

@@ -87,8 +87,8 @@ func (a *app) rootCommand() *cobra.Command {
 	root.AddCommand(
 		a.serveCommand(), a.witnessCommand(), a.demoCommand(), a.loginCommand(),
 		a.signCommand(), a.attestCommand(), a.provenanceCommand(), a.verifyCommand(), a.verifyBlobCommand(), a.conformanceCommand(), a.operationCommand(),
-		a.keysCommand(), a.registriesCommand(), a.policiesCommand(), a.grantsCommand(), a.issuersCommand(), a.trustRootsCommand(), a.tokensCommand(),
-		a.attestationsCommand(), a.artifactsCommand(), a.decisionsCommand(), a.auditCommand(),
+		a.keysCommand(), a.registriesCommand(), a.policiesCommand(), a.exceptionsCommand(), a.grantsCommand(), a.issuersCommand(), a.trustRootsCommand(), a.tokensCommand(),
+		a.attestationsCommand(), a.artifactsCommand(), a.decisionsCommand(), a.forecastCommand(), a.auditCommand(),
 		a.logCommand(), a.authoritiesCommand(), a.trustCommand(), a.doctorCommand(),
 		a.backupCommand(), a.restoreCommand(),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp},

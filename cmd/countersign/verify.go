@@ -19,6 +19,8 @@ type verifyFlags struct {
 	context            []string
 	cluster, namespace string
 	timeout            time.Duration
+	platform           string
+	explain            bool
 	offline            offlineFlags
 	summary            summaryFlags
 }
@@ -63,6 +65,8 @@ func (a *app) verifyCommand() *cobra.Command {
 	flags.StringVar(&f.cluster, "cluster", "", "short for --context cluster=…")
 	flags.StringVar(&f.namespace, "namespace", "", "short for --context namespace=…")
 	flags.DurationVar(&f.timeout, "timeout", 0, "how long it may take, at most 30s")
+	flags.StringVar(&f.platform, "platform", "", "of an image that is an index, judge the child of this platform (linux/amd64)")
+	flags.BoolVar(&f.explain, "explain", false, "print each piece of evidence and the check that refused it")
 	f.summary.add(flags)
 	f.offline.add(flags)
 	return cmd
@@ -80,9 +84,12 @@ func (a *app) verify(ctx context.Context, f verifyFlags, images []string) (api.V
 	if err != nil {
 		return api.VerifyAnswer{}, err
 	}
-	request := api.VerifyRequest{Images: images, Context: place, Policy: f.policy, VSA: f.summary.wanted, VSAAttach: f.summary.attach}
+	request := api.VerifyRequest{Images: images, Context: place, Policy: f.policy, VSA: f.summary.wanted, VSAAttach: f.summary.attach, Platform: f.platform}
 	if f.timeout > 0 {
 		request.Timeout = f.timeout.String()
+	}
+	if f.explain {
+		return client.Explain(ctx, request)
 	}
 	return client.Verify(ctx, request)
 }
@@ -112,7 +119,16 @@ func (a *app) printAnswer(answer api.VerifyAnswer) error {
 			for _, reason := range r.Reasons {
 				fmt.Fprintf(&out, "        %s: %s\n", reason.Code, clean(reason.Message))
 			}
+			if r.Index != "" {
+				fmt.Fprintf(&out, "        %s of index %s\n", clean(r.Platform), r.Index)
+			}
 			writeEvidence(&out, r)
+			if r.Until != nil {
+				fmt.Fprintf(&out, "        until %s: %s: %s\n", moment(&r.Until.At), r.Until.Reason.Code, clean(r.Until.Reason.Message))
+			}
+			if r.Explain != nil {
+				out.WriteString(indented(explanation(r)))
+			}
 			writeSummary(&out, r)
 		}
 		return out.String()

@@ -525,3 +525,30 @@ const (
 	ReferenceFresh = 5 * time.Minute
 	References     = 1024
 )
+
+// Exceptions, explanations, forecasts and replays.
+const (
+	// Exceptions bounds the exceptions that are loaded, ExceptionImages the
+	// digests or patterns of one, ExceptionReason its reason in bytes.
+	Exceptions      = 1024
+	ExceptionImages = 64
+	ExceptionReason = 512
+	// ExceptionLife bounds how long an exception may last from when it is
+	// written.
+	ExceptionLife = 90 * 24 * time.Hour
+	// ExplainedEvidence and ExplainedJudgements bound what one result explains.
+	ExplainedEvidence   = 512
+	ExplainedJudgements = 4096
+	// RecordedDecisions bounds the decisions that one forecast or replay reads,
+	// RecordedImages the images that it judges again, and ForecastSteps the
+	// moments that one image is judged at.
+	RecordedDecisions = 5000
+	RecordedImages    = 200
+	ForecastSteps     = 8
+	// RecordedTime bounds one forecast or replay.
+	RecordedTime = 45 * time.Second
+	// ForecastAhead bounds how far a forecast looks, RecordedWindow how far back
+	// a forecast or replay does.
+	ForecastAhead  = 366 * 24 * time.Hour
+	RecordedWindow = 90 * 24 * time.Hour
+)

@@ -9,11 +9,12 @@ import (
 
 // VerifyRequest is the body of POST /v1/verify.
 type VerifyRequest struct {
-	Images  []string          `json:"images" nullable:"false" minItems:"1" maxItems:"200" doc:"Image references to judge."`
-	Context map[string]string `json:"context,omitempty" doc:"Where the images shall run: cluster, namespace, or any other key that policies match."`
-	Policy  string            `json:"policy,omitempty" maxLength:"128" doc:"Only this policy; by default every policy that matches applies."`
-	Timeout string            `json:"timeout,omitempty" maxLength:"16" doc:"Go duration of at most 30s; what is not decided by then is FAILED with deadline_exceeded."`
-	VSA     bool              `json:"vsa,omitempty" doc:"Add a signed SLSA verification summary per PASSED image; for at most 50 images, and not for anonymous callers."`
+	Images   []string          `json:"images" nullable:"false" minItems:"1" maxItems:"200" doc:"Image references to judge."`
+	Context  map[string]string `json:"context,omitempty" doc:"Where the images shall run: cluster, namespace, or any other key that policies match."`
+	Policy   string            `json:"policy,omitempty" maxLength:"128" doc:"Only this policy; by default every policy that matches applies."`
+	Timeout  string            `json:"timeout,omitempty" maxLength:"16" doc:"Go duration of at most 30s; what is not decided by then is FAILED with deadline_exceeded."`
+	VSA      bool              `json:"vsa,omitempty" doc:"Add a signed SLSA verification summary per PASSED image; for at most 50 images, and not for anonymous callers."`
+	Platform string            `json:"platform,omitempty" maxLength:"200" doc:"OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT: of an image that is an index, judge the child of this platform."`
 	// VSAAttach needs VSA.
 	VSAAttach bool `json:"vsaAttach,omitempty" doc:"Attach the summaries to the images in their registry too."`
 }
@@ -31,13 +32,17 @@ type VerifyResult struct {
 	Pinned     string          `json:"pinned,omitempty" doc:"The image by digest."`
 	Digest     string          `json:"digest,omitempty"`
 	Verdict    policy.Verdict  `json:"verdict" enum:"PASSED,FAILED"`
-	Reasons    []policy.Reason `json:"reasons" nullable:"false"`
+	Reasons    []policy.Reason `json:"reasons" nullable:"false" doc:"Why it FAILED; when it PASSED none, or excepted with the exceptions that applied."`
 	Policies   []PolicyResult  `json:"policies" nullable:"false"`
 	Cached     bool            `json:"cached"`
 	Stale      bool            `json:"stale,omitempty" doc:"The registry could not be reached and the verdict is an old one; a warning says of when."`
 	DecisionID string          `json:"decisionId,omitempty"`
 	Unrecorded bool            `json:"unrecorded,omitempty" doc:"The service's storage is exhausted: the verdict stands, and there is no record of it."`
 	Warnings   []string        `json:"warnings,omitempty" nullable:"false"`
+	Index      string          `json:"index,omitempty" doc:"The index of which the platform was chosen; digest and pinned are the child's."`
+	Platform   string          `json:"platform,omitempty" doc:"What the index calls the chosen child."`
+	Until      *Until          `json:"until,omitempty" nullable:"false" doc:"What time alone will change of a PASSED verdict first."`
+	Explain    *Explanation    `json:"explain,omitempty" nullable:"false" doc:"With explain=true: the evidence considered."`
 	VSA        *VSA            `json:"vsa,omitempty" nullable:"false" doc:"The verification summary, where one was asked for and the image PASSED."`
 	VSAProblem *Problem        `json:"vsaProblem,omitempty" nullable:"false" doc:"Why there is no verification summary although the image PASSED; the verdict stands."`
 }
@@ -63,6 +68,8 @@ type PolicyResult struct {
 	Mode         string              `json:"mode" doc:"enforce, warn or audit."`
 	Verdict      policy.Verdict      `json:"verdict" enum:"PASSED,FAILED"`
 	Reasons      []policy.Reason     `json:"reasons,omitempty" nullable:"false"`
+	Exception    *Excepted           `json:"exception,omitempty" nullable:"false" doc:"It is PASSED by this exception; the requirements tell what was found."`
+	Until        *Until              `json:"until,omitempty" nullable:"false" doc:"When time alone will change a PASSED verdict."`
 	Requirements []RequirementResult `json:"requirements" nullable:"false"`
 }
 
