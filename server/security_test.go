@@ -75,11 +75,11 @@ func may(role, route string) bool {
 	case role == "admin":
 		return true
 	}
-	auditor := reads("signatures", "attestations", "operations", "keys", "registries", "policies", "grants", "issuers", "trust-roots", "authorities", "tokens", "artifacts", "decisions", "audit") ||
+	auditor := reads("signatures", "attestations", "operations", "keys", "registries", "policies", "exceptions", "forecast", "grants", "issuers", "trust-roots", "authorities", "tokens", "artifacts", "decisions", "audit") ||
 		route == "POST /v1/grants/check" || route == "GET /metrics"
 	switch role {
 	case "verifier":
-		return reads("verify", "signatures", "attestations", "keys", "policies", "artifacts") || strings.HasPrefix(route, "GET /v1/decisions/") ||
+		return reads("verify", "signatures", "attestations", "keys", "policies", "exceptions", "artifacts") || strings.HasPrefix(route, "GET /v1/decisions/") ||
 			route == "POST /v1/verify" || route == "POST /v1/verify/blob" || route == "POST /v1/admission/validate"
 	case "signer":
 		return reads("signatures", "attestations", "operations", "keys", "artifacts") || route == "POST /v1/signatures" ||
@@ -89,7 +89,7 @@ func may(role, route string) bool {
 	case "security":
 		changes := !strings.HasPrefix(route, "GET ") && (strings.Contains(route, "/v1/keys") || strings.Contains(route, "/v1/registries") ||
 			strings.Contains(route, "/v1/policies") || strings.Contains(route, "/v1/grants") || strings.Contains(route, "/v1/issuers") ||
-			strings.Contains(route, "/v1/trust-roots") || strings.Contains(route, "/ingest"))
+			strings.Contains(route, "/v1/trust-roots") || strings.Contains(route, "/v1/exceptions") || strings.Contains(route, "/ingest"))
 		return auditor || changes
 	}
 	return false
