@@ -140,6 +140,17 @@ func (t *Timestamper) Stamp(ctx context.Context, message []byte) ([]byte, error)
 	return t.respond(timestamp.Timestamp{HashAlgorithm: crypto.SHA256, HashedMessage: h.Sum(nil)})
 }
 
+// StampCertified is Stamp with the authority's certificate, for readers who know
+// its root only.
+func (t *Timestamper) StampCertified(ctx context.Context, message []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h := crypto.SHA256.New()
+	h.Write(message)
+	return t.respond(timestamp.Timestamp{HashAlgorithm: crypto.SHA256, HashedMessage: h.Sum(nil), AddTSACertificate: true})
+}
+
 // Respond answers a DER TimeStampReq with a DER TimeStampResp that repeats its
 // nonce and carries the leaf when it asks for certificates. ErrQuery: the query
 // is malformed, longer than limits.TimestampQuery, not version 1, or asks for

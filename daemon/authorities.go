@@ -121,6 +121,9 @@ func (d *Daemon) openAuthorities(ctx context.Context, s *services) error {
 	if err := d.openIssuer(ctx, s); err != nil {
 		return err
 	}
+	if err := d.openNotary(ctx, s); err != nil {
+		return err
+	}
 	d.authorities = rotator{d, s}
 	return d.publishTrust(s)
 }
@@ -171,7 +174,7 @@ func (d *Daemon) openIssuer(ctx context.Context, s *services) error {
 // trustRoot is the trusted root in force. It is read from the authorities each
 // time, so that what a new key vouches for is believed from its first use on.
 func (s *services) trustRoot() trust.Root {
-	root := trust.Root{Logs: s.trustedLogs()}
+	root := trust.Root{Logs: s.trustedLogs(), NotaryRoots: s.notary.Roots()}
 	stamps := s.publicURL + "/api/v1/timestamp"
 	for i, chain := range s.stamper.Chains() {
 		if !chain.Believed() {

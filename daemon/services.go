@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/countersign/countersign/archive"
+	"github.com/countersign/countersign/attest/notary"
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/catalog"
@@ -38,6 +39,7 @@ type services struct {
 	log        *sequencer.Log
 	stamper    *authority.Timestamper
 	issuer     *authority.Issuer
+	notary     *authority.Notary
 	journal    *audit.Journal
 	archive    *archive.Archive
 	tokens     *token.Tokens
@@ -114,7 +116,7 @@ func (d *Daemon) openSigner(_ context.Context, s *services) error {
 	var err error
 	d.signer, err = signer.New(signer.Config{
 		Registry: s.registry, Rules: d.catalog, Keys: d.ring, Log: d.log,
-		Timestamper: s.stamper, Certificates: s.issuer, Archive: s.archive, Operations: d.main.Operations(), Journal: s.journal,
+		Timestamper: s.stamper, Certificates: s.issuer, Notary: notaryParts{s.notary, s.stamper}, Archive: s.archive, Operations: d.main.Operations(), Journal: s.journal,
 		ProvenanceRules: d.catalog.ProvenanceRules, SummaryKey: summaryKey,
 		Grants: d.catalog.Grants, Checker: signer.CheckFunc(s.checkFresh),
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger,
@@ -131,6 +133,9 @@ func (s *services) checkFresh(ctx context.Context, f signer.Fresh) error {
 	}
 	if f.Format == signer.FormatLegacy && f.PredicateType != "" {
 		fresh.Format = registry.FormatLegacyAttestation
+	}
+	if f.Format == signer.FormatNotation {
+		fresh.Envelope, fresh.LogEntry = &registry.Envelope{MediaType: notary.MediaTypeJWS, Content: f.Payload}, f.LogEntry
 	}
 	if f.Format == signer.FormatLegacy {
 		fresh.Legacy = &registry.Legacy{Payload: f.Payload, Annotations: f.Annotations}

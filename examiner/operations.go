@@ -175,6 +175,10 @@ func sameItem(got, want archive.Item) bool {
 	if got.Legacy != nil && (!bytes.Equal(got.Legacy.Payload, want.Legacy.Payload) || !maps.Equal(got.Legacy.Annotations, want.Legacy.Annotations)) {
 		return false
 	}
+	if (got.Notation == nil) != (want.Notation == nil) || got.Notation != nil && (got.Notation.MediaType != want.Notation.MediaType ||
+		!bytes.Equal(got.Notation.Envelope, want.Notation.Envelope) || !bytes.Equal(compact(got.Notation.LogEntry), compact(want.Notation.LogEntry))) {
+		return false
+	}
 	return got.ID == want.ID && got.Digest == want.Digest && got.Repository == want.Repository && got.Format == want.Format &&
 		got.PredicateType == want.PredicateType && got.KeyID == want.KeyID && got.Signer == want.Signer &&
 		got.Operation == want.Operation && got.CreatedAt.Equal(want.CreatedAt) && bytes.Equal(compact(got.Bundle), compact(want.Bundle))

@@ -65,6 +65,9 @@ func kept(digest attest.Digest, repository string, j verifier.Judged) archive.It
 	if l := j.Attachment.Legacy; l != nil {
 		item.Legacy = &archive.Legacy{Payload: l.Payload, Annotations: l.Annotations}
 	}
+	if e := j.Attachment.Envelope; e != nil {
+		item.Notation = &archive.Notation{MediaType: e.MediaType, Envelope: e.Content}
+	}
 	return item
 }
 

@@ -43,6 +43,8 @@ func (w *work) payload(t *target) (payload []byte, err error) {
 	switch {
 	case w.attests():
 		payload, err = attest.PredicateStatement(name, digest, w.op.PredicateType, request.Predicate)
+	case t.Format == FormatNotation:
+		payload, err = w.notationMessage(digest)
 	case t.Format == FormatLegacy:
 		payload, err = attest.SimpleSigning(name, digest, request.Annotations)
 	default:
@@ -55,23 +57,25 @@ func (w *work) payload(t *target) (payload []byte, err error) {
 }
 
 // message is the bytes that are signed: the pre-authentication encoding, but
-// for a plain legacy signature.
+// for a plain legacy signature and for notation.
 func (w *work) message(t *target) ([]byte, error) {
 	payload, err := w.payload(t)
-	if err != nil || t.Format == FormatLegacy && !w.attests() {
+	if err != nil || t.Format == FormatLegacy && !w.attests() || t.Format == FormatNotation {
 		return payload, err
 	}
 	return attest.PAE(attest.PayloadTypeInToto, payload), nil
 }
 
-// content is what is attached and answered: the bundle, or the payload of the
-// legacy layer.
+// content is what is attached and answered: the bundle, the payload of the
+// legacy layer, or the envelope of the Notary Project.
 func (w *work) content(t *target) (bundle, layer []byte, err error) {
 	switch {
 	case t.Format == FormatLegacy && w.attests():
 		layer, err = w.envelope(t)
 	case t.Format == FormatLegacy:
 		layer = t.Payload
+	case t.Format == FormatNotation:
+		layer = t.Envelope
 	default:
 		bundle, err = w.bundle(t)
 	}
@@ -156,6 +160,9 @@ func (w *work) envelopeBody(t *target, public crypto.PublicKey, cert *x509.Certi
 func (w *work) stamped(t *target) ([]byte, error) {
 	if t.Format == FormatLegacy && w.attests() {
 		return w.envelope(t)
+	}
+	if t.Format == FormatNotation {
+		return w.rawSignature(t)
 	}
 	return t.Signature, nil
 }

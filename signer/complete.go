@@ -124,7 +124,7 @@ func (s *Signer) commit(ctx context.Context, w *work) error {
 		if err != nil {
 			return err
 		}
-		if t.Timestamp, err = s.cfg.Timestamper.Stamp(ctx, stamped); err != nil {
+		if t.Timestamp, err = s.stamp(ctx, t, stamped); err != nil {
 			return fmt.Errorf("%w: %w", ErrTimestamp, err)
 		}
 		return nil
@@ -171,6 +171,8 @@ func (s *Signer) assemble(ctx context.Context, w *work, t *target, entry *rekorp
 		if err == nil && w.attests() {
 			w.forAttestation(t.Annotations)
 		}
+	case t.Format == FormatNotation:
+		t.Envelope, err = w.assembleNotation(t)
 	case w.attests():
 		t.Assembled = true
 		_, err = w.bundle(t)
@@ -242,6 +244,9 @@ func (s *Signer) check(ctx context.Context, w *work) error {
 		}
 		if fresh.Bundle, fresh.Payload, err = w.content(t); err != nil {
 			return err
+		}
+		if t.Format == FormatNotation {
+			fresh.LogEntry = t.Entry
 		}
 		err = s.cfg.Checker.CheckFresh(ctx, fresh)
 		if err != nil && ctx.Err() != nil {

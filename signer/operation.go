@@ -101,6 +101,9 @@ type document struct {
 	// certificate's key is never kept.
 	Certificate []byte   `json:"certificate,omitempty"`
 	Chain       [][]byte `json:"chain,omitempty"`
+	// NotaryChain is the DER of the managed key's certificate, and of what
+	// certifies it, for the format notation.
+	NotaryChain [][]byte `json:"notaryChain,omitempty"`
 	// SLSA is the level of provenance, whose predicate is Request.Predicate:
 	// made once, so that an operation that is taken up later needs no token.
 	SLSA *SLSA `json:"slsa,omitempty"`
@@ -151,6 +154,8 @@ type target struct {
 	// signature, entry and timestamp.
 	Bundle      json.RawMessage   `json:"bundle,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
+	// Envelope is what is attached in the format notation.
+	Envelope []byte `json:"envelope,omitempty"`
 	// Assembled says that everything that is attached is known.
 	Assembled bool `json:"assembled,omitempty"`
 	// Referrer is the digest of the manifest it was attached in.
@@ -164,7 +169,7 @@ type target struct {
 }
 
 func (t *target) assembled() bool {
-	return len(t.Bundle) > 0 || len(t.Annotations) > 0 || t.Assembled
+	return len(t.Bundle) > 0 || len(t.Annotations) > 0 || len(t.Envelope) > 0 || t.Assembled
 }
 
 // signed reports whether the operation is beyond the point where its bytes
@@ -213,13 +218,13 @@ func (d *document) restart() {
 // made.
 func (d *document) unseal() {
 	d.KeyID, d.Targets, d.StampedAt = "", nil, time.Time{}
-	d.Certificate, d.Chain = nil, nil
+	d.Certificate, d.Chain, d.NotaryChain = nil, nil, nil
 }
 
 // strip drops what only a pending operation needs; the result holds the rest.
 func (d *document) strip() {
 	d.Caller.Claims, d.Caller.Roles = nil, nil
-	d.Chain = nil
+	d.Chain, d.NotaryChain = nil, nil
 	d.Request.Predicate = nil
 	for i := range d.Targets {
 		t := &d.Targets[i]

@@ -10,6 +10,7 @@ import (
 
 	"github.com/countersign/countersign/archive"
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/notary"
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/store"
@@ -72,6 +73,10 @@ func (s *Signer) attachOne(ctx context.Context, w *work, t *target, subject regi
 	switch {
 	case t.Format == FormatLegacy && w.attests():
 		referrer, err = s.cfg.Registry.AttachLegacyAttestation(ctx, ref, layer, t.Annotations)
+	case t.Format == FormatNotation:
+		referrer, err = s.cfg.Registry.AttachNotation(ctx, subject, registry.NotationAttachment{
+			Envelope: registry.Envelope{MediaType: notary.MediaTypeJWS, Content: layer}, Created: w.doc.CreatedAt,
+		})
 	case t.Format == FormatLegacy:
 		referrer, err = s.cfg.Registry.AttachLegacy(ctx, ref, layer, t.Annotations)
 	default:
@@ -126,9 +131,12 @@ func (w *work) item(t *target) (archive.Item, error) {
 	if err != nil {
 		return archive.Item{}, err
 	}
-	if t.Format == FormatLegacy {
+	switch t.Format {
+	case FormatLegacy:
 		item.Legacy = &archive.Legacy{Payload: payload, Annotations: t.Annotations}
-	} else {
+	case FormatNotation:
+		item.Notation = t.notation(payload).kept()
+	default:
 		item.Bundle = bundle
 	}
 	if t.Format == FormatLegacy && w.attests() {
@@ -245,8 +253,11 @@ func (w *work) signature(t *target) (Signature, error) {
 			Checkpoint: entry.GetInclusionProof().GetCheckpoint().GetEnvelope(),
 		},
 	}
-	if t.Format == FormatLegacy {
+	switch t.Format {
+	case FormatLegacy:
 		out.Legacy = &Legacy{Payload: payload, Annotations: t.Annotations}
+	case FormatNotation:
+		out.Notation = t.notation(payload)
 	}
 	return out, nil
 }

@@ -51,7 +51,8 @@ type Request struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// Recursive also signs each child of an index.
 	Recursive bool `json:"recursive,omitempty"`
-	// Formats are FormatBundle (the default) and FormatLegacy.
+	// Formats are FormatBundle (the default), FormatLegacy and, for signatures by
+	// a managed key, FormatNotation.
 	Formats []string `json:"formats,omitempty"`
 	// PredicateType is a URI or one of cosign's short names, and Predicate a
 	// JSON object of that type, which is signed byte for byte; ActionAttest
@@ -118,6 +119,9 @@ func prepare(caller identity.Identity, r Request) (prepared, error) {
 		return prepared{}, err
 	}
 	if r.Formats, err = normalFormats(r.Formats); err != nil {
+		return prepared{}, err
+	}
+	if err := r.checkNotation(); err != nil {
 		return prepared{}, err
 	}
 	hash, err := r.hash()
@@ -226,10 +230,10 @@ func normalFormats(formats []string) ([]string, error) {
 		return []string{FormatBundle}, nil
 	}
 	for i, f := range formats {
-		if f != FormatBundle && f != FormatLegacy {
+		if f != FormatBundle && f != FormatLegacy && f != FormatNotation {
 			return nil, &RequestError{
 				Field:  fmt.Sprintf("/formats/%d", i),
-				Detail: "want " + FormatBundle + " or " + FormatLegacy,
+				Detail: "want " + FormatBundle + ", " + FormatLegacy + " or " + FormatNotation,
 			}
 		}
 	}

@@ -67,7 +67,7 @@ type Signature struct {
 	Digest string `json:"digest"`
 	// Platform is os/architecture[/variant] of a child of an index.
 	Platform string `json:"platform,omitempty"`
-	// Format is bundle or legacy.
+	// Format is bundle, legacy or notation.
 	Format string `json:"format"`
 	// Referrer is the digest of the manifest that carries the signature in
 	// the registry; empty when it was not attached.
@@ -76,6 +76,8 @@ type Signature struct {
 	Bundle json.RawMessage `json:"bundle,omitempty"`
 	// Legacy is the signed payload and its annotations (format legacy).
 	Legacy *Legacy `json:"legacy,omitempty"`
+	// Notation is the envelope (format notation).
+	Notation *Notation `json:"notation,omitempty"`
 	// LogEntry says where the signature is logged.
 	LogEntry LogEntry `json:"logEntry"`
 }

@@ -34,6 +34,9 @@ func (s *Signer) checkKey(ctx context.Context, w *work) error {
 	if key.State != keys.Active {
 		return ErrKeyNotActive
 	}
+	if err := s.checkNotationKey(w, key); err != nil {
+		return err
+	}
 	for i, format := range w.doc.Request.Formats {
 		if _, err := key.Algorithm.Hash(form(format)); err != nil {
 			return fmt.Errorf("%w: %w", &RequestError{
@@ -109,7 +112,7 @@ func (s *Signer) prove(ctx context.Context, w *work, keyID string) error {
 			return err
 		}
 	}
-	return nil
+	return s.certify(ctx, w, version.Public)
 }
 
 // record verifies a fresh signature and makes its log entry, which names the

@@ -70,6 +70,9 @@ func (d *document) item(op store.Operation, result Result, i int) (archive.Item,
 		KeyID: d.KeyID, Signer: result.Signer.name(), LogIndex: &s.LogEntry.Index, Operation: op.ID, CreatedAt: d.CreatedAt,
 		Bundle: s.Bundle,
 	}
+	if s.Notation != nil {
+		item.Notation = s.Notation.kept()
+	}
 	if s.Legacy != nil {
 		item.Legacy = &archive.Legacy{Payload: s.Legacy.Payload, Annotations: s.Legacy.Annotations}
 		if op.PredicateType != "" {
@@ -102,19 +105,10 @@ func (s Signature) LoggedEntry() (Entry, error) {
 		}
 		return e, nil
 	}
-	var bundle struct {
-		VerificationMaterial struct {
-			TlogEntries []json.RawMessage `json:"tlogEntries"`
-		} `json:"verificationMaterial"`
+	var err error
+	if e.Proof, err = s.proof(); err != nil {
+		return e, err
 	}
-	if err := json.Unmarshal(s.Bundle, &bundle); err != nil {
-		return e, fmt.Errorf("%w: reading a bundle: %w", ErrInternal, err)
-	}
-	entries := bundle.VerificationMaterial.TlogEntries
-	if len(entries) != 1 {
-		return e, fmt.Errorf("%w: a bundle with %d log entries", ErrInternal, len(entries))
-	}
-	e.Proof = entries[0]
 	var body struct {
 		CanonicalizedBody []byte `json:"canonicalizedBody"`
 	}
@@ -123,6 +117,26 @@ func (s Signature) LoggedEntry() (Entry, error) {
 	}
 	e.Body = body.CanonicalizedBody
 	return e, nil
+}
+
+// proof is the entry that a bundle holds, or that is kept beside an envelope.
+func (s Signature) proof() ([]byte, error) {
+	if s.Notation != nil {
+		return s.Notation.LogEntry, nil
+	}
+	var bundle struct {
+		VerificationMaterial struct {
+			TlogEntries []json.RawMessage `json:"tlogEntries"`
+		} `json:"verificationMaterial"`
+	}
+	if err := json.Unmarshal(s.Bundle, &bundle); err != nil {
+		return nil, fmt.Errorf("%w: reading a bundle: %w", ErrInternal, err)
+	}
+	entries := bundle.VerificationMaterial.TlogEntries
+	if len(entries) != 1 {
+		return nil, fmt.Errorf("%w: a bundle with %d log entries", ErrInternal, len(entries))
+	}
+	return entries[0], nil
 }
 
 // ParseResult reads the result of a finished operation.

@@ -35,6 +35,7 @@ type Registry interface {
 type Attacher interface {
 	AttachBundle(ctx context.Context, subject registry.Manifest, bundle registry.BundleAttachment) (attest.Digest, error)
 	AttachLegacy(ctx context.Context, subject registry.Reference, payload []byte, annotations map[string]string) (attest.Digest, error)
+	AttachNotation(ctx context.Context, subject registry.Manifest, envelope registry.NotationAttachment) (attest.Digest, error)
 	AttachLegacyAttestation(ctx context.Context, subject registry.Reference, envelope []byte, annotations map[string]string) (attest.Digest, error)
 }
 
@@ -94,7 +95,7 @@ type Journal interface {
 type Fresh struct {
 	// Digest is the manifest it must speak of.
 	Digest attest.Digest
-	// Format is FormatBundle or FormatLegacy.
+	// Format is FormatBundle, FormatLegacy or FormatNotation.
 	Format string
 	// PredicateType is that of an attestation, which it must have, and empty
 	// for a plain signature.
@@ -102,9 +103,11 @@ type Fresh struct {
 	// Bundle is the v0.3 JSON of format bundle.
 	Bundle []byte
 	// Payload and Annotations are the layer of format legacy: a simple signing
-	// document, or the envelope of an attestation.
+	// document, or the envelope of an attestation. Payload and LogEntry are the
+	// envelope of format notation and the log's record of it.
 	Payload     []byte
 	Annotations map[string]string
+	LogEntry    []byte
 	// Public is the public half of the key it must be made with.
 	Public crypto.PublicKey
 	// Certificate is the DER of the certificate that carries Public; nil when a
@@ -132,11 +135,13 @@ type Config struct {
 	Keys     Keys
 	// Certificates lets callers sign with their own identity; optional.
 	Certificates Certificates
-	Log          Log
-	Timestamper  Timestamper
-	Archive      Archive
-	Operations   store.Operations
-	Journal      Journal
+	// Notary lets managed keys sign in the format notation; optional.
+	Notary      Notary
+	Log         Log
+	Timestamper Timestamper
+	Archive     Archive
+	Operations  store.Operations
+	Journal     Journal
 	// SummaryKey names the key that signs verification summaries; optional,
 	// without it there are none.
 	SummaryKey string

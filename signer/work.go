@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/notary"
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/store"
@@ -21,6 +22,8 @@ type work struct {
 	op        store.Operation
 	doc       document
 	reference registry.Reference
+	// algorithm is that of the key in envelopes of the Notary Project.
+	algorithm notary.Algorithm
 	// permitted is true when this attempt decided that the caller may.
 	permitted bool
 	// stored is true when the store has the operation.

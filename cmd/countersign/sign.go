@@ -50,7 +50,7 @@ func (a *app) signCommand() *cobra.Command {
 	flags.StringVar(&request.Key, "key", "", "name of the managed key, or identity for a certificate of the caller's own identity")
 	flags.StringArrayVarP(&annotations, "annotations", "a", nil, "key=value to sign together with the digest; may be repeated")
 	flags.BoolVarP(&request.Recursive, "recursive", "r", false, "sign each child of an index too")
-	flags.StringSliceVar(&request.Formats, "format", nil, "bundle (default) or legacy; may be repeated")
+	flags.StringSliceVar(&request.Formats, "format", nil, "bundle (default), legacy or notation; may be repeated")
 	flags.StringVar(&options.IdempotencyKey, "idempotency-key", "", "name of this attempt: a repeated call gives the same signature")
 	flags.BoolVar(&async, "async", false, "answer with an operation at once (exit code 8)")
 	return cmd

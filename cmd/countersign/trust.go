@@ -17,6 +17,7 @@ func (a *app) trustCommand() *cobra.Command {
 	cmd := group("trust", "Public material for stock clients, and the root of trust")
 	cmd.AddCommand(a.ceremonyCommands()...)
 	var signingConfig bool
+	var notation string
 	export := &cobra.Command{
 		Use:   "export",
 		Short: "Print trusted_root.json, as cosign --trusted-root takes it",
@@ -25,6 +26,9 @@ func (a *app) trustCommand() *cobra.Command {
 			client, err := a.client()
 			if err != nil {
 				return err
+			}
+			if notation != "" {
+				return a.exportNotation(cmd.Context(), client, notation)
 			}
 			get := client.TrustedRoot
 			if signingConfig {
@@ -39,6 +43,8 @@ func (a *app) trustCommand() *cobra.Command {
 		},
 	}
 	export.Flags().BoolVar(&signingConfig, "signing-config", false, "print signing_config.json instead, as cosign --signing-config takes it")
+	export.Flags().StringVar(&notation, "notation", "", "write trust stores and trustpolicy.json into this folder instead, notation's configuration folder")
+	export.MarkFlagsMutuallyExclusive("signing-config", "notation")
 	cmd.AddCommand(export)
 	return cmd
 }

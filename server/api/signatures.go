@@ -96,7 +96,15 @@ type SignatureItem struct {
 	Referrer string          `json:"referrer,omitempty" doc:"Digest of the manifest that carries it in the registry."`
 	Bundle   json.RawMessage `json:"bundle,omitempty" doc:"Sigstore bundle v0.3."`
 	Legacy   *Legacy         `json:"legacy,omitempty" nullable:"false"`
+	Notation *Notation       `json:"notation,omitempty" nullable:"false"`
 	LogEntry *LogEntryRef    `json:"logEntry,omitempty" nullable:"false"`
+}
+
+// Notation is a signature of the Notary Project.
+type Notation struct {
+	MediaType string          `json:"mediaType" doc:"application/jose+json."`
+	Envelope  []byte          `json:"envelope" nullable:"false" doc:"The JWS envelope, base64."`
+	LogEntry  json.RawMessage `json:"logEntry" doc:"The log's record of the signature, as a Sigstore TransparencyLogEntry."`
 }
 
 // Legacy is what a layer of cosign's .sig or .att tag holds.
