@@ -45,7 +45,7 @@ func (a *attestation) judgeAuthority(ctx context.Context, name string, in *Quest
 		}
 		held.signers[c.SignerID] = true
 		held.evidence = append(held.evidence, c.Evidence)
-		held.expire(a.expiry(c))
+		held.ends = held.ends.or(end{a.expiry(c), AttestationTooOld}).or(end{c.Expires, SignatureExpired})
 		held.level = max(held.level, a.level(c))
 		held.since = later(held.since, a.since(c))
 	}
@@ -56,7 +56,7 @@ func (a *attestation) judgeAuthority(ctx context.Context, name string, in *Quest
 		f.signers[s] = true
 	}
 	f.evidence = append(f.evidence, held.evidence...)
-	f.expire(held.expires)
+	f.ends = f.ends.or(held.ends)
 	f.level, f.since = max(f.level, held.level), later(f.since, held.since)
 }
 

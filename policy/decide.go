@@ -17,9 +17,11 @@ type Outcome struct {
 	// Requirements are the policy's requirements in its order: the members of
 	// the outermost `all`, or else the one requirement there is.
 	Requirements []RequirementResult
-	// Expires is when a PASSED verdict has to be asked for again because an
-	// attestation it rests on will be too old; zero when it rests on none.
+	// Expires is when a PASSED verdict has to be asked for again because
+	// something it rests on ends by time alone, and Ends what that will be called;
+	// zero when nothing does.
 	Expires time.Time
+	Ends    Code
 	// BuildLevel is the highest SLSA build level that the requirements that hold
 	// prove; 0 when they judge none.
 	BuildLevel int
@@ -67,9 +69,10 @@ func (p *Policy) Decide(ctx context.Context, in Question) Outcome {
 		parts = p.require.members
 	}
 	out := Outcome{Verdict: Passed}
+	var ends end
 	for i := range parts {
 		f := parts[i].judge(ctx, &in)
-		out.Expires = earlier(out.Expires, f.expires)
+		ends = ends.or(f.ends)
 		out.BuildLevel = max(out.BuildLevel, f.level)
 		out.Since = earlier(out.Since, f.since)
 		result := p.result(&parts[i], f)
@@ -79,6 +82,7 @@ func (p *Policy) Decide(ctx context.Context, in Question) Outcome {
 		}
 		out.Requirements = append(out.Requirements, result)
 	}
+	out.Expires, out.Ends = ends.at, ends.code
 	return out
 }
 
@@ -104,15 +108,28 @@ type finding struct {
 	evidence []Evidence
 	// reasons are why it does not hold; never empty then.
 	reasons []Reason
-	// expires is when the evidence will be too old, or zero.
-	expires time.Time
+	// ends is when time alone ends it.
+	ends end
 	// level is the SLSA build level that the evidence proves, or 0.
 	level int
 	// since is when the summaries among it were made, or zero.
 	since time.Time
 }
 
-func (f *finding) expire(at time.Time) { f.expires = earlier(f.expires, at) }
+// end is a moment at which time alone ends what was found, and the reason that
+// will be given then. The zero value is none.
+type end struct {
+	at   time.Time
+	code Code
+}
+
+// or is the earlier of two.
+func (e end) or(other end) end {
+	if e.at.IsZero() || !other.at.IsZero() && other.at.Before(e.at) {
+		return other
+	}
+	return e
+}
 
 // earlier is the earlier of two times of which zero is none.
 func earlier(a, b time.Time) time.Time {
@@ -141,7 +158,7 @@ func (q *requirement) judge(ctx context.Context, in *Question) finding {
 		}
 		held = append(held, m.signers)
 		f.evidence = append(f.evidence, m.evidence...)
-		f.expire(m.expires)
+		f.ends = f.ends.or(m.ends)
 		f.level, f.since = max(f.level, m.level), earlier(f.since, m.since)
 		for s := range m.signers {
 			f.signers[s] = true
@@ -179,7 +196,7 @@ func (q *requirement) judgeSignature(facts []Fact) finding {
 		case fact.Kind == KindSignature && fact.SignerID != "":
 			f.signers[fact.SignerID] = true
 			f.evidence = append(f.evidence, fact.Evidence)
-			f.expire(fact.Expires)
+			f.ends = f.ends.or(end{fact.Expires, SignatureExpired})
 		}
 	}
 	if f.holds = len(f.signers) > 0; f.holds {

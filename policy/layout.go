@@ -48,7 +48,7 @@ func (q *requirement) judgeLayout(in *Question) finding {
 	return finding{
 		holds:    true,
 		evidence: []Evidence{{Format: FormatLayout, Digest: in.Image.Digest, Authority: FormatLayout, Signer: q.layout.id}},
-		expires:  q.layout.layout.Expires(),
+		ends:     end{q.layout.layout.Expires(), LayoutNotSatisfied},
 	}
 }
 

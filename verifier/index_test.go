@@ -209,3 +209,21 @@ func TestAhead(t *testing.T) {
 		t.Errorf("%d decisions were kept", len(w.archive.decisions))
 	}
 }
+
+// A signature that is made on a child counts for the next question about its
+// index: what was refused for the child's sake is not remembered, and what passed
+// is.
+func TestIndexMemory(t *testing.T) {
+	w := newWorld(t)
+	w.policies.put(t, releasePolicy+"  index: {require: both}\n")
+	root, image, children := w.index("linux/amd64", "linux/arm64")
+	w.sign(root, children[0])
+	w.wantFailed(image, policy.NoSignature)
+	w.keepBundle(children[1], attest.PredicateCosignSign, w.authority.Bundle(children[1], w.key, w.signedAt).JSON())
+	if r := w.wantPassed(image); r.Cached {
+		t.Error("the verdict on an index is from before its child was signed")
+	}
+	if r := w.wantPassed(image); !r.Cached {
+		t.Error("a PASSED verdict on an index is not remembered")
+	}
+}

@@ -302,7 +302,7 @@ func (r *round) outcome() outcome {
 		}
 		if result.Verdict == policy.Passed {
 			result.BuildLevel, result.Since = s.outcome.BuildLevel, s.outcome.Since
-			result.Until = agesAt(s.outcome.Expires, result.Name)
+			result.Until = endsAt(s.outcome, result.Name)
 		}
 		out.policies = append(out.policies, result)
 		out.expire(s.outcome.Expires)

@@ -20,13 +20,13 @@ type Until struct {
 	Reason policy.Reason `json:"reason"`
 }
 
-// agesAt is of evidence that will be too old, or nil of none.
-func agesAt(at time.Time, name string) *Until {
-	if at.IsZero() {
+// endsAt is of what a policy's verdict rests on, or nil if nothing of it ends.
+func endsAt(outcome policy.Outcome, name string) *Until {
+	if outcome.Expires.IsZero() {
 		return nil
 	}
-	return &Until{At: at, Reason: policy.Reason{
-		Code: policy.AttestationTooOld, Message: "what the verdict rests on will be too old", Policy: name,
+	return &Until{At: outcome.Expires, Reason: policy.Reason{
+		Code: outcome.Ends, Message: "what the verdict rests on ends then", Policy: name,
 	}}
 }
 
