@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/daemon"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/server/api"
 )
@@ -80,11 +81,15 @@ func (h *house) develop(image string, attach bool) api.VerifyResult {
 	return a.Results[0]
 }
 
+// seesAtOnce lets what somebody else attaches to an image that FAILED count at
+// the next question.
+func seesAtOnce(c *daemon.Config) { c.Verdicts.FailedTTL = -1 }
+
 // newGate builds an image, proves its provenance in development, and attaches
 // the summary.
 func newGate(t *testing.T) (g *gate, image string, summary api.VerifyResult) {
 	t.Helper()
-	h := open(t)
+	h := open(t, seesAtOnce)
 	h.furnish()
 	image = h.push("built")
 	_, _, err := h.buildOf(image, "identity")
@@ -200,7 +205,7 @@ func checkSummaryRevoked(t *testing.T, g *gate, image string) {
 // partner's key, is the partner's last word.
 func TestSummaryOfPartner(t *testing.T) {
 	dev, image, _ := newGate(t)
-	prod := &gate{house: open(t), host: dev.host}
+	prod := &gate{house: open(t, seesAtOnce), host: dev.host}
 	_, err := prod.admin.PutRegistry(t.Context(), dev.host, api.RegistryRequest{
 		Repositories: []string{"team/**"}, InsecureHTTP: true, AllowPrivateAddress: true,
 	}, api.PutOptions{})
