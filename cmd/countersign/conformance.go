@@ -118,7 +118,7 @@ func (a *app) conformanceSign() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			bundle, err := signBundle(cmd.Context(), f, content)
+			bundle, err := signBundle(cmd.Context(), f, content, a.clock.Now())
 			if err != nil {
 				return err
 			}
@@ -139,7 +139,7 @@ func (a *app) conformanceSign() *cobra.Command {
 
 // signBundle signs with a key of this moment, certified, logged and stamped by
 // the services of a signing config.
-func signBundle(ctx context.Context, f conformanceFlags, content []byte) ([]byte, error) {
+func signBundle(ctx context.Context, f conformanceFlags, content []byte, now time.Time) ([]byte, error) {
 	if f.token == "" || f.signingConfig == "" || f.bundle == "" {
 		return nil, usagef("want --identity-token, --signing-config and --bundle")
 	}
@@ -147,7 +147,7 @@ func signBundle(ctx context.Context, f conformanceFlags, content []byte) ([]byte
 	if err != nil {
 		return nil, usagef("%s: %v", f.signingConfig, err)
 	}
-	options, err := signingOptions(ctx, config, f.token)
+	options, err := signingOptions(ctx, config, f.token, now)
 	if err != nil {
 		return nil, err
 	}
@@ -164,8 +164,7 @@ func signBundle(ctx context.Context, f conformanceFlags, content []byte) ([]byte
 
 const signingTimeout = time.Minute
 
-func signingOptions(ctx context.Context, config *root.SigningConfig, token string) (sign.BundleOptions, error) {
-	now := time.Now()
+func signingOptions(ctx context.Context, config *root.SigningConfig, token string, now time.Time) (sign.BundleOptions, error) {
 	issuer, err := root.SelectService(config.FulcioCertificateAuthorityURLs(), sign.FulcioAPIVersions, now)
 	if err != nil {
 		return sign.BundleOptions{}, fmt.Errorf("choosing a certificate authority: %w", err)
