@@ -247,6 +247,9 @@ func (w *world) checkFresh(ctx context.Context, f signer.Fresh) error {
 		Digest: f.Digest, Format: f.Format, PredicateType: f.PredicateType, Bundle: f.Bundle,
 		Public: f.Public, Certificate: f.Certificate,
 	}
+	if f.Format == signer.FormatNotation {
+		fresh.Envelope, fresh.LogEntry = &registry.Envelope{MediaType: "application/jose+json", Content: f.Payload}, f.LogEntry
+	}
 	if f.Format == signer.FormatLegacy && f.PredicateType != "" {
 		fresh.Format = registry.FormatLegacyAttestation
 	}

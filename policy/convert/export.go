@@ -217,7 +217,7 @@ func apart(r *reader, of func(*draft) bool, reason string) {
 func exportNotation(r *reader, roots []field) any {
 	for _, root := range roots {
 		d := exported(r, root)
-		root.remark(Refused, "", "Notary Project signers are X.509 certificates, and the policy names none")
+		root.remark(Refused, "", "Notary Project signers are X.509 certificates, and x509 authorities are not exported")
 		d.refuse("the policy is refused: its authorities are no X.509 certificates")
 	}
 	return nil

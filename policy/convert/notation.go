@@ -1,16 +1,16 @@
 package convert
 
 // notationPolicies reads trustpolicy.json. Its signers are certificates of X.509
-// trust stores, which no authority of a TrustPolicy takes yet, so that nothing is
+// trust stores, which are files beside it, so that nothing is
 // produced: the report says what each field asks for.
 func notationPolicies(_ *reader, roots []field) {
 	for _, root := range roots {
 		root.get("version").want("read", "1.0")
 		for _, statement := range root.get("trustPolicies").items() {
 			notationStatement(statement)
-			statement.void("the statement is refused: its signers are X.509 certificates, which no authority takes")
+			statement.void("the statement is refused: its signers are certificates of trust stores, which are not in this document: write an x509 authority with them")
 		}
-		root.remark(Refused, "/trustPolicies", "Notary Project policies cannot be expressed: sign the images again with a managed key or an identity, and write a policy for that")
+		root.remark(Refused, "/trustPolicies", "nothing is produced without the certificates of the trust stores: write an x509 authority with them, or sign the images again")
 	}
 }
 
@@ -35,6 +35,6 @@ func notationStatement(s field) {
 			who.refuse("would let in every certificate of the store")
 			continue
 		}
-		who.refuse("would be the subject of an x509 authority, which is not supported")
+		who.refuse("would be among the subjects of an x509 authority")
 	}
 }
