@@ -17,7 +17,7 @@ const (
 func (s *Server) timestampRoutes() {
 	s.engine.POST("/api/v1/timestamp", s.timestamp)
 	s.engine.GET("/api/v1/timestamp/certchain", s.timestampChain)
-	s.document(foreign{http.MethodPost, "/api/v1/timestamp", "timestamp", "Timestamp", "RFC 3161: stamp a digest", timestampQueryType, timestampReplyType, http.StatusCreated})
+	s.document(foreign{http.MethodPost, "/api/v1/timestamp", "timestamp", "Timestamp", "RFC 3161: stamp a digest", timestampQueryType, timestampReplyType, http.StatusOK})
 	s.document(foreign{http.MethodGet, "/api/v1/timestamp/certchain", "getTimestampChain", "Timestamp", "The timestamp authority's certificates, leaf first", "", "application/pem-certificate-chain", http.StatusOK})
 }
 
@@ -39,7 +39,7 @@ func (s *Server) timestamp(c *gin.Context) {
 		s.fail(c, err)
 		return
 	}
-	c.Data(http.StatusCreated, timestampReplyType, reply)
+	c.Data(http.StatusOK, timestampReplyType, reply)
 }
 
 func (s *Server) timestampChain(c *gin.Context) {
