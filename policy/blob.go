@@ -67,7 +67,7 @@ func inlineFault(err error) error {
 	if !ok {
 		return err
 	}
-	inner := &FieldError{Pointer: strings.TrimPrefix(at.Pointer, "/spec/authorities/"+signerName), Problem: at.Problem, cause: at.cause}
+	inner := &FieldError{Pointer: strings.TrimPrefix(at.Pointer, "/spec/authorities/"+signerName), Problem: at.Problem}
 	return fmt.Errorf("%w: %w", ErrPolicy, inner)
 }
 

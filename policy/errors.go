@@ -14,9 +14,6 @@ var (
 	ErrPolicy = errors.New("invalid policy")
 	// ErrGrant: the document is not a grant that may be loaded.
 	ErrGrant = errors.New("invalid grant")
-	// ErrUnsupported: the document asks for something this version does not
-	// judge. It is refused, since a requirement passed over would be a hole.
-	ErrUnsupported = errors.New("not supported by this version")
 )
 
 // FieldError names the place of a fault as an RFC 6901 pointer into the
@@ -24,7 +21,6 @@ var (
 type FieldError struct {
 	Pointer string
 	Problem string
-	cause   error
 }
 
 // Error is the place and the problem.
@@ -35,15 +31,8 @@ func (e *FieldError) Error() string {
 	return fmt.Sprintf("%s: %s", e.Pointer, e.Problem)
 }
 
-// Unwrap is ErrUnsupported for what a later version supports, or nil.
-func (e *FieldError) Unwrap() error { return e.cause }
-
 func fault(pointer, format string, args ...any) error {
 	return &FieldError{Pointer: pointer, Problem: fmt.Sprintf(format, args...)}
-}
-
-func unsupported(pointer, what string) error {
-	return &FieldError{Pointer: pointer, Problem: what + " is " + ErrUnsupported.Error(), cause: ErrUnsupported}
 }
 
 // locate turns a decoder's error into a FieldError where it names a place.

@@ -12,10 +12,9 @@ import (
 
 // Parse reads a TrustPolicy of at most limits.PolicyDocument bytes in YAML or
 // JSON. It refuses whatever it does not understand: unknown fields, duplicate
-// keys, empty lists, thresholds no signatures could meet, authorities that are
-// named and not defined or defined twice with one key or identity, and kinds of authority
-// or requirement of later versions (ErrUnsupported). Errors wrap ErrPolicy;
-// those with a place are a *FieldError.
+// keys, empty lists, thresholds no signatures could meet, and authorities that
+// are named and not defined, or defined twice with one key or identity. Errors
+// wrap ErrPolicy; those with a place are a *FieldError.
 func Parse(b []byte) (*Policy, error) {
 	p, err := parse(b)
 	if err != nil {

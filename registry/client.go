@@ -189,7 +189,7 @@ func (s source) path(parts ...string) string {
 
 func (s source) get(path, accept string, limit int64) call {
 	return call{
-		method: http.MethodGet, url: s.url(path, nil), accept: accept, limit: limit,
+		method: http.MethodGet, url: s.url(path), accept: accept, limit: limit,
 		scope: scope{repository: s.repository, actions: s.actions},
 	}
 }

@@ -98,8 +98,8 @@ type answer struct {
 	url *url.URL
 }
 
-func (o *origin) url(path string, query url.Values) *url.URL {
-	return &url.URL{Scheme: o.scheme, Host: o.rule.Host, Path: path, RawQuery: query.Encode()}
+func (o *origin) url(path string) *url.URL {
+	return &url.URL{Scheme: o.scheme, Host: o.rule.Host, Path: path}
 }
 
 // read is do, tried again when the registry was busy or the connection broke.

@@ -61,7 +61,7 @@ func (s source) referrersAPI(ctx context.Context, subject attest.Digest) (l list
 	path := s.path("referrers", subject.String())
 	// Without the filter by artifactType, which knows one type: bundles and
 	// envelopes are listed by one request.
-	next := s.url(path, nil)
+	next := s.url(path)
 	for page := range limits.ReferrersPages {
 		c := s.get(path, string(types.OCIImageIndex), limits.ReferrersPage)
 		c.url, c.keepPrefix = next, true

@@ -61,7 +61,7 @@ func (s source) hasBlob(ctx context.Context, digest attest.Digest) (bool, error)
 
 // startUpload returns the session's location.
 func (s source) startUpload(ctx context.Context) (*url.URL, error) {
-	from := s.url(s.path("blobs", "uploads")+"/", nil)
+	from := s.url(s.path("blobs", "uploads") + "/")
 	a, err := s.do(ctx, call{
 		method: http.MethodPost, url: from, scope: scope{s.repository, s.actions}, body: []byte{},
 	})
@@ -82,7 +82,7 @@ func (s source) startUpload(ctx context.Context) (*url.URL, error) {
 // that the registry acknowledged its subject.
 func (s source) putManifest(ctx context.Context, identifier, mediaType string, raw []byte, subject attest.Digest) (indexed bool, err error) {
 	a, err := s.do(ctx, call{
-		method: http.MethodPut, url: s.url(s.path("manifests", identifier), nil), scope: scope{s.repository, s.actions},
+		method: http.MethodPut, url: s.url(s.path("manifests", identifier)), scope: scope{s.repository, s.actions},
 		contentType: mediaType, body: raw,
 	})
 	if err != nil {

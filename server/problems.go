@@ -197,7 +197,7 @@ func requestProblems() []row {
 		},
 		{
 			"unsupported", http.StatusUnprocessableEntity, "Not supported", "This server does not offer what the field asks for.", 0,
-			[]error{errUnsupported, keys.ErrBackend, policy.ErrUnsupported, signer.ErrNoSummaries},
+			[]error{errUnsupported, keys.ErrBackend, signer.ErrNoSummaries},
 		},
 		{
 			"summary_not_applicable", http.StatusUnprocessableEntity, "No verification summary", "A verification summary is only given of an image that at least one policy in mode enforce passed.", 0,

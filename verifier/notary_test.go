@@ -138,7 +138,7 @@ func TestNotaryAttacks(t *testing.T) {
 			d.Algorithm = "ES384"
 		}},
 		{name: "weak key", want: policy.CertificateInvalid, change: func(t *testing.T, _ *world, ca *testauthority.NotaryCA, d *testauthority.NotaryDraft) {
-			key, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // that is the point
+			key, err := rsa.GenerateKey(rand.Reader, 1024)
 			if err != nil {
 				t.Skip("this runtime makes no short keys")
 			}

@@ -25,7 +25,7 @@ const (
 	ES512 Algorithm = "ES512"
 )
 
-// ErrKey: the specification has no algorithm for the key.
+// ErrKey says that the specification has no algorithm for the key.
 var ErrKey = errors.New("no Notary Project algorithm for this key")
 
 func known(a Algorithm) bool {

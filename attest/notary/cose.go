@@ -51,7 +51,7 @@ type coseReader struct{ cbor.DecMode }
 
 func newCOSEReader() (coseReader, error) {
 	mode, err := cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, IntDec: cbor.IntDecConvertSigned,
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, IntDec: cbor.IntDecConvertSignedOrFail,
 		MaxNestedLevels: limits.CBORDepth, MaxArrayElements: limits.CBORElements, MaxMapPairs: limits.CBORElements,
 	}.DecMode()
 	if err != nil {

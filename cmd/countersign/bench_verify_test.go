@@ -54,15 +54,6 @@ func (s *slowRegistry) wrap(next http.Handler) http.Handler {
 	}))
 }
 
-func (s *slowRegistry) count(part string) (n int) {
-	for _, seen := range s.list() {
-		if strings.Contains(seen, part) {
-			n++
-		}
-	}
-	return n
-}
-
 // passes asks about images and wants each to pass.
 func passes(p *process, place string, images ...string) error {
 	answer, err := p.admin.Verify(context.Background(), api.VerifyRequest{Images: images, Context: map[string]string{"namespace": place}, Timeout: "30s"})
