@@ -28,6 +28,21 @@ const (
 	RevocationSkip Revocation = "skip"
 )
 
+// TimestampRule says what timestamps are to an x509 authority.
+type TimestampRule string
+
+// The rules.
+const (
+	// TimestampOptional, the default, judges the certificate at the time that is
+	// proven, else now.
+	TimestampOptional TimestampRule = "optional"
+	// TimestampRequired refuses a signature without a timestamp that is
+	// believed, even while its certificate is good.
+	TimestampRequired TimestampRule = "required"
+	// TimestampIgnored believes none: the certificate must be good now.
+	TimestampIgnored TimestampRule = "ignored"
+)
+
 // X509Authority is whoever holds a code signing certificate below a root, with a
 // subject of a name: a trusted identity of the Notary Project. Only Parse makes
 // one that matches anybody. It must not be changed and is safe for concurrent
@@ -47,6 +62,8 @@ type X509Authority struct {
 	Scheme notary.Scheme
 	// Revocation is never empty.
 	Revocation Revocation
+	// Timestamp is never empty.
+	Timestamp TimestampRule
 }
 
 // Matches reports whether the certificate's subject is one that the authority
@@ -76,6 +93,7 @@ type x509Spec struct {
 	TimestampRoots json.RawMessage `json:"timestampRoots,omitzero"`
 	Scheme         *notary.Scheme  `json:"scheme,omitzero"`
 	Revocation     *Revocation     `json:"revocation,omitzero"`
+	Timestamp      TimestampRule   `json:"timestamp,omitzero"`
 }
 
 // authority reads an x509 authority and writes its defaults and its
@@ -131,7 +149,17 @@ func (a *X509Authority) readRules(s *x509Spec, pointer string) error {
 		return fault(pointer+"/timestampRoots", "is for the scheme %s: in this one the signer tells the time", notary.SchemeX509)
 	case a.Revocation != RevocationCheck && a.Revocation != RevocationSkip:
 		return fault(pointer+"/revocation", "is neither %s nor %s", RevocationCheck, RevocationSkip)
+	case s.Timestamp == "":
+		a.Timestamp = TimestampOptional
+		return nil
+	case s.Timestamp != TimestampOptional && s.Timestamp != TimestampRequired && s.Timestamp != TimestampIgnored:
+		return fault(pointer+"/timestamp", "is none of %s, %s, %s", TimestampOptional, TimestampRequired, TimestampIgnored)
+	case a.Scheme == notary.SchemeSigningAuthority && s.Timestamp != TimestampOptional:
+		return fault(pointer+"/timestamp", "is for the scheme %s: in this one the signer tells the time", notary.SchemeX509)
+	case a.TimestampRoots != nil && s.Timestamp == TimestampIgnored:
+		return fault(pointer+"/timestampRoots", "says whom to believe, and timestamp that nobody is")
 	}
+	a.Timestamp = s.Timestamp
 	return nil
 }
 

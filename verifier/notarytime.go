@@ -78,7 +78,7 @@ func (r *round) x509Of(ctx context.Context, s signer, who *policy.X509Authority)
 	if len(s.x509.anchors) == 0 {
 		s.fault = faultf(policy.PolicyError, "authority %s names a trusted root without certificates to sign under", s.name)
 	}
-	if len(who.TimestampRoots) > 0 {
+	if len(who.TimestampRoots) > 0 || who.Timestamp == policy.TimestampIgnored {
 		s.trusted = s.trusted.stampedBelow(who)
 	}
 	return s, nil

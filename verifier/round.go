@@ -345,6 +345,7 @@ func (r *round) signerOf(ctx context.Context, name string, authority policy.Auth
 		return r.identityOf(ctx, s, authority.Identity)
 	}
 	if authority.X509 != nil {
+		s.timeNeeded = authority.X509.Timestamp == policy.TimestampRequired
 		return r.x509Of(ctx, s, authority.X509)
 	}
 	if authority.Key == nil {

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
 
+	"github.com/countersign/countersign/internal/strictjson"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/policy/convert"
 	"github.com/countersign/countersign/server/api"
@@ -19,6 +23,7 @@ import (
 
 type importFlags struct {
 	from    string
+	stores  string
 	out     string
 	apply   bool
 	options convert.Options
@@ -33,7 +38,8 @@ func (a *app) importPoliciesCommand() *cobra.Command {
 			"Each field is exact, narrowed (what came of it admits less) or refused. A policy\n" +
 			"that would admit more than its source is not produced. The files are judged\n" +
 			"together. Exit code 9 when anything was refused.",
-		Example: "  countersign policies import --from clusterimagepolicy cip.yaml --out policies",
+		Example: "  countersign policies import --from clusterimagepolicy cip.yaml --out policies\n" +
+			"  countersign policies import --from notation trustpolicy.json --trust-stores ~/.config/notation/truststore",
 		RunE: func(cmd *cobra.Command, files []string) error {
 			if f.from == "" || len(files) == 0 {
 				return usagef("want --from KIND and at least one file (- is standard input)")
@@ -43,6 +49,7 @@ func (a *app) importPoliciesCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.from, "from", "", "whose policies: "+kinds(convert.ImportKinds()))
+	flags.StringVar(&f.stores, "trust-stores", "", "notation: the folder truststore, whose certificates the policy names")
 	flags.StringVar(&f.out, "out", "", "folder to write policies and trust roots to; nothing there is overwritten")
 	flags.BoolVar(&f.apply, "apply", false, "store what was converted, if nothing was refused")
 	flags.BoolVar(&f.options.AnySignedNameUnsafe, "any-signed-name-unsafe", false, "policyjson: count signatures whatever image name they claim")
@@ -61,6 +68,13 @@ func (a *app) importPolicies(ctx context.Context, f importFlags, files []string)
 			return err
 		}
 		documents = append(documents, document)
+	}
+	if f.stores != "" {
+		stores, err := readTrustStores(f.stores)
+		if err != nil {
+			return err
+		}
+		documents = append(documents, stores)
 	}
 	result, err := convert.Import(convert.Kind(f.from), documents, f.options)
 	if err != nil {
@@ -81,6 +95,35 @@ func (a *app) importPolicies(ctx context.Context, f importFlags, files []string)
 		return a.applyImported(ctx, result)
 	}
 	return nil
+}
+
+// readTrustStores makes one document of notation's folder of trust stores:
+// x509/KIND/NAME/FILE, certificates in PEM or DER.
+func readTrustStores(folder string) ([]byte, error) {
+	stores := map[string][]string{}
+	err := fs.WalkDir(os.DirFS(folder), "x509", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		parts := strings.Split(path, "/")
+		if len(parts) != 4 {
+			return fmt.Errorf("%s is not at x509/KIND/NAME/FILE", path)
+		}
+		content, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(path))) //nolint:gosec // the caller's own folder
+		if err != nil {
+			return err
+		}
+		if c, err := x509.ParseCertificate(content); err == nil {
+			content = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+		}
+		name := parts[1] + ":" + parts[2]
+		stores[name] = append(stores[name], string(content))
+		return nil
+	})
+	if err != nil {
+		return nil, usagef("--trust-stores: %v", err)
+	}
+	return strictjson.Marshal(map[string]any{"trustStores": stores})
 }
 
 func (a *app) importTable(result convert.Result) string {
@@ -195,7 +238,7 @@ func (a *app) exportPoliciesCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&f.to, "to", "", "for whom: "+kinds(convert.ExportKinds()))
 	flags.StringArrayVarP(&f.files, "file", "f", nil, "YAML or JSON file with a TrustPolicy; may be repeated")
-	flags.StringVar(&f.out, "out", "", "file to write the document to; it must not be there yet")
+	flags.StringVar(&f.out, "out", "", "file to write the document to, of notation the folder of its configuration; nothing there is overwritten")
 	return cmd
 }
 
@@ -210,6 +253,8 @@ func (a *app) exportPolicies(f exportFlags, policies []*policy.Policy) error {
 		if document != nil {
 			_, err = fmt.Fprintln(a.out, string(document))
 		}
+	case document != nil && convert.Kind(f.to) == convert.Notation:
+		err = errors.Join(writeNotation(f.out, document), a.print(report, func() string { return a.reportTable(report) }))
 	case document != nil:
 		err = writeImportedFile(f.out, append(document, '\n'))
 		fallthrough
@@ -220,6 +265,30 @@ func (a *app) exportPolicies(f exportFlags, policies []*policy.Policy) error {
 		return errPartial
 	}
 	return err
+}
+
+// writeNotation writes an exported document in notation's own layout.
+func writeNotation(dir string, document []byte) error {
+	var exported struct {
+		TrustPolicy json.RawMessage     `json:"trustPolicy"`
+		TrustStores map[string][]string `json:"trustStores"`
+	}
+	if err := strictjson.Unmarshal(document, &exported); err != nil {
+		return err
+	}
+	for name, certificates := range exported.TrustStores {
+		kind, name, _ := strings.Cut(name, ":")
+		store := filepath.Join(dir, "truststore", "x509", kind, name)
+		if err := os.MkdirAll(store, 0o750); err != nil {
+			return usagef("%v", err)
+		}
+		for i, certificate := range certificates {
+			if err := writeImportedFile(filepath.Join(store, fmt.Sprintf("root-%d.pem", i+1)), []byte(certificate)); err != nil {
+				return err
+			}
+		}
+	}
+	return writeImportedFile(filepath.Join(dir, "trustpolicy.json"), append(exported.TrustPolicy, '\n'))
 }
 
 func (a *app) policiesToExport(ctx context.Context, files, names []string) ([]*policy.Policy, error) {

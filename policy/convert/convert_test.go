@@ -37,7 +37,7 @@ func recorded() map[string]convert.Kind {
 	return map[string]convert.Kind{
 		"clusterimagepolicy.yaml": convert.ClusterImagePolicy, "kyverno.yaml": convert.Kyverno,
 		"policyjson.json": convert.PolicyJSON, "connaisseur.yaml": convert.Connaisseur,
-		"notation.json": convert.Notation, "dct.txt": convert.DCT, "dct-daemon.json": convert.DCT,
+		"notation.json": convert.Notation, "notation.yaml": convert.Notation, "dct.txt": convert.DCT, "dct-daemon.json": convert.DCT,
 	}
 }
 

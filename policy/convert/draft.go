@@ -87,7 +87,7 @@ func keySigner(pem string, log bool) map[string]any {
 // by is the name of an authority. The same signer has one name, under the
 // stricter of its log rules.
 func (d *draft) by(hint string, spec map[string]any) string {
-	who, err := strictjson.Marshal(map[string]any{"key": spec["key"], "identity": spec["identity"]})
+	who, err := strictjson.Marshal(map[string]any{"key": spec["key"], "identity": spec["identity"], "x509": spec["x509"]})
 	if err != nil {
 		who = []byte(fmt.Sprint(spec))
 	}

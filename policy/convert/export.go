@@ -14,8 +14,7 @@ import (
 // expressed. In the report the name of the policy stands in front of the place.
 //
 // ClusterImagePolicy gives a JSON List, PolicyJSON a policy.json that rejects by
-// default. Notation needs certificates, which policies do not have: all of it is
-// refused.
+// default, Notation the object {"trustPolicy": …, "trustStores": …}.
 func Export(kind Kind, policies []*policy.Policy) (document []byte, report []Line, err error) {
 	exporters := map[Kind]func(*reader, []field) any{
 		ClusterImagePolicy: exportClusterImagePolicies, PolicyJSON: exportContainersPolicy, Notation: exportNotation,
@@ -212,15 +211,6 @@ func apart(r *reader, of func(*draft) bool, reason string) {
 		d.from.remark(Refused, "/spec/match/images", "%s", reason)
 		d.refuse("the policy is refused: %s", reason)
 	}
-}
-
-func exportNotation(r *reader, roots []field) any {
-	for _, root := range roots {
-		d := exported(r, root)
-		root.remark(Refused, "", "Notary Project signers are X.509 certificates, and x509 authorities are not exported")
-		d.refuse("the policy is refused: its authorities are no X.509 certificates")
-	}
-	return nil
 }
 
 func exportContainersPolicy(r *reader, roots []field) any {

@@ -130,6 +130,53 @@ func TestExportRefusesKinds(t *testing.T) {
 	}
 }
 
+// What is exported for notation and imported again is the same policy.
+func TestNotationThereAndBack(t *testing.T) {
+	imported := importOne(t, convert.Notation, read(t, "notation.yaml"), convert.Options{})
+	p, err := policy.Parse(imported.Policies[0].JSON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, report, err := convert.Export(convert.Notation, []*policy.Policy{p})
+	if err != nil || convert.HasRefused(report) {
+		t.Fatalf("%v %+v", err, report)
+	}
+	var out struct{ TrustPolicy, TrustStores json.RawMessage }
+	if err := json.Unmarshal(document, &out); err != nil {
+		t.Fatal(err)
+	}
+	stores := fmt.Appendf(nil, `{"trustStores": %s}`, out.TrustStores)
+	again, err := convert.Import(convert.Notation, [][]byte{out.TrustPolicy, stores}, convert.Options{})
+	if err != nil || len(again.Policies) != 1 || string(again.Policies[0].JSON) != string(imported.Policies[0].JSON) {
+		t.Errorf("%v %+v\n%s", err, again.Report, imported.Policies[0].JSON)
+	}
+}
+
+// A policy that notation would read as a wider one is not written for it.
+func TestNotationExportRefuses(t *testing.T) {
+	good := string(importOne(t, convert.Notation, read(t, "notation.yaml"), convert.Options{}).Policies[0].JSON)
+	for name, change := range map[string][2]string{
+		"":                          {"", ""},
+		"revocation is looked up":   {`"revocation":"skip"`, `"revocation":"check"`},
+		"below a repository":        {`registry.example.com/web`, `registry.example.com/web/**`},
+		"only logged":               {`"mode":"enforce"`, `"mode":"audit"`},
+		"in the log":                {`"log":"optional"`, `"log":"required"`},
+		"a subject without country": {`C=US, ST=WA, O=acme`, `O=acme`},
+	} {
+		p, err := policy.Parse([]byte(strings.ReplaceAll(good, change[0], change[1])))
+		if name == "" {
+			p, err = policy.Parse([]byte(good))
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		document, report, err := convert.Export(convert.Notation, []*policy.Policy{p})
+		if err != nil || (document == nil) != (name != "") || convert.HasRefused(report) != (name != "") {
+			t.Errorf("%q: %v %s %+v", name, err, document, report)
+		}
+	}
+}
+
 // Every pattern over subjects is written as an expression that matches no more
 // (row E2).
 func TestExportedExpressionsAreAnchored(t *testing.T) {
