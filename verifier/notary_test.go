@@ -124,6 +124,16 @@ func TestNotaryAttacks(t *testing.T) {
 		{name: "B6 timestamp of another signature", want: policy.TimestampInvalid, change: func(_ *testing.T, w *world, _ *testauthority.NotaryCA, d *testauthority.NotaryDraft) {
 			d.Stamp = func([]byte) []byte { return w.authority.Stamp([]byte("another"), w.signedAt) }
 		}},
+		{name: "no timestamp where one is required", want: policy.TimestampMissing, policy: func(ca *testauthority.NotaryCA) string {
+			return notaryPolicy(ca.Root, acme, ", timestamp: required")
+		}},
+		{name: "a timestamp where one is required", change: func(_ *testing.T, w *world, _ *testauthority.NotaryCA, d *testauthority.NotaryDraft) {
+			d.Stamp = func(b []byte) []byte { return w.authority.Stamp(b, w.signedAt) }
+		}, policy: func(ca *testauthority.NotaryCA) string { return notaryPolicy(ca.Root, acme, ", timestamp: required") }},
+		{name: "expired certificate with a timestamp where none is believed", want: policy.CertificateExpired, change: func(t *testing.T, w *world, ca *testauthority.NotaryCA, d *testauthority.NotaryDraft) {
+			reissue(old)(t, w, ca, d)
+			d.Stamp = func(b []byte) []byte { return w.authority.Stamp(b, signedBefore(w)) }
+		}, policy: func(ca *testauthority.NotaryCA) string { return notaryPolicy(ca.Root, acme, ", timestamp: ignored") }},
 		{name: "D9 certificate for TLS", want: policy.CertificateInvalid, change: reissue(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })},
 		{name: "D9 certificate for anything", want: policy.CertificateInvalid, change: reissue(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageAny} })},
 		{name: "certificate without extended usages", change: reissue(func(c *x509.Certificate) { c.ExtKeyUsage = nil })},
