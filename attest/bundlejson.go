@@ -40,6 +40,9 @@ func unmarshalChecked(raw []byte) (*bundlepb.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	if same, err := sameCompact(raw, canonical); err != nil || same {
+		return message, err
+	}
 	said, err := withoutDefaults(raw, version.spellsNull())
 	if err != nil {
 		return nil, err
@@ -105,6 +108,17 @@ func isDefault(v any) bool {
 	default:
 		return false
 	}
+}
+
+// sameCompact reports whether two documents are the same but for white space,
+// as what today's writers make is: there is nothing to compare any further.
+func sameCompact(a, b []byte) (bool, error) {
+	first, err := compactJSON(a)
+	if err != nil {
+		return false, err
+	}
+	second, err := compactJSON(b)
+	return bytes.Equal(first, second), err
 }
 
 func compactJSON(raw []byte) ([]byte, error) {

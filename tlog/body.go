@@ -82,6 +82,9 @@ func ParseBody(body []byte) (Body, error) {
 	if len(body) > limits.LogEntry {
 		return Body{}, fmt.Errorf("%w: %w", ErrBody, ErrTooLarge)
 	}
+	if len(body) > len(headV002) && string(body[:len(headV002)]) == headV002 {
+		return parseV002(body)
+	}
 	var head struct {
 		Kind       string `json:"kind"`
 		APIVersion string `json:"apiVersion"`
@@ -103,6 +106,10 @@ func ParseBody(body []byte) (Body, error) {
 	}
 	return Body{}, fmt.Errorf("%w: none of hashedrekord 0.0.1 and 0.0.2, dsse 0.0.1, intoto 0.0.1 and 0.0.2", ErrBody)
 }
+
+// headV002 is how the canonical form of a hashedrekord 0.0.2 body begins, and
+// nothing else: what begins so is told apart without decoding it twice.
+const headV002 = `{"apiVersion":"0.0.2","kind":"hashedrekord",`
 
 func parseV002(body []byte) (Body, error) {
 	var entry rekorv2.Entry

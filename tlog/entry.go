@@ -46,3 +46,23 @@ func UnmarshalEntry(b []byte) (*rekorpb.TransparencyLogEntry, error) {
 	}
 	return &entry, nil
 }
+
+// Entry is an entry with its own body parsed, once for everything that asks
+// about it. Neither may be changed afterwards.
+type Entry struct {
+	proto *rekorpb.TransparencyLogEntry
+	body  Body
+	err   error
+}
+
+// ParseEntry parses the body of an entry and verifies nothing.
+func ParseEntry(entry *rekorpb.TransparencyLogEntry) Entry {
+	body, err := ParseBody(entry.GetCanonicalizedBody())
+	return Entry{proto: entry, body: body, err: err}
+}
+
+// Proto is the entry as it was given.
+func (e Entry) Proto() *rekorpb.TransparencyLogEntry { return e.proto }
+
+// Body is the parsed body, or the error of ParseBody.
+func (e Entry) Body() (Body, error) { return e.body, e.err }

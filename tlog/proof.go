@@ -56,6 +56,12 @@ func VerifyInclusionV1(entry *rekorpb.TransparencyLogEntry, name string, pub cry
 // It does not say what the entry is about: whoever asks compares the body's
 // digest, signature and key with what was verified (rows B1 to B3).
 func (l *Log) VerifyInclusion(entry *rekorpb.TransparencyLogEntry) error {
+	return l.VerifyParsed(ParseEntry(entry))
+}
+
+// VerifyParsed is VerifyInclusion of an entry whose body was parsed already.
+func (l *Log) VerifyParsed(parsed Entry) error {
+	entry := parsed.proto
 	cp, err := OpenCheckpoint([]byte(entry.GetInclusionProof().GetCheckpoint().GetEnvelope()), l.verifier)
 	if err != nil {
 		return err
@@ -63,7 +69,7 @@ func (l *Log) VerifyInclusion(entry *rekorpb.TransparencyLogEntry) error {
 	if entry.GetLogIndex() != entry.GetInclusionProof().GetLogIndex() {
 		return fmt.Errorf("%w: entry and proof name different indices", ErrProof)
 	}
-	return l.verifyUnder(entry, cp)
+	return l.verifyUnder(parsed, cp)
 }
 
 // VerifyInclusionV1 is VerifyInclusion for an entry of a Rekor v1 log. There the
@@ -75,11 +81,17 @@ func (l *Log) VerifyInclusion(entry *rekorpb.TransparencyLogEntry) error {
 // timestamp alone (VerifySET). A checkpoint that is of a single tree is taken as
 // VerifyInclusion takes it.
 func (l *Log) VerifyInclusionV1(entry *rekorpb.TransparencyLogEntry) error {
+	return l.VerifyParsedV1(ParseEntry(entry))
+}
+
+// VerifyParsedV1 is VerifyInclusionV1 of an entry whose body was parsed already.
+func (l *Log) VerifyParsedV1(parsed Entry) error {
+	entry := parsed.proto
 	envelope := entry.GetInclusionProof().GetCheckpoint().GetEnvelope()
 	origin, _, _ := strings.Cut(envelope, "\n")
 	host, tree, sharded := strings.Cut(origin, " - ")
 	if !sharded {
-		return l.VerifyInclusion(entry)
+		return l.VerifyParsed(parsed)
 	}
 	if _, err := strconv.ParseUint(tree, 10, 64); err != nil {
 		return fmt.Errorf("%w: its origin names no tree", ErrCheckpoint)
@@ -88,13 +100,14 @@ func (l *Log) VerifyInclusionV1(entry *rekorpb.TransparencyLogEntry) error {
 	if err != nil {
 		return err
 	}
-	return l.verifyUnder(entry, cp)
+	return l.verifyUnder(parsed, cp)
 }
 
 // verifyUnder proves an entry under the log's checkpoint, at the index that the
 // proof names.
-func (l *Log) verifyUnder(entry *rekorpb.TransparencyLogEntry, cp Checkpoint) error {
-	if err := l.checkBody(entry); err != nil {
+func (l *Log) verifyUnder(parsed Entry, cp Checkpoint) error {
+	entry := parsed.proto
+	if err := l.checkBody(parsed); err != nil {
 		return err
 	}
 	inclusion := entry.GetInclusionProof()
@@ -106,11 +119,12 @@ func (l *Log) verifyUnder(entry *rekorpb.TransparencyLogEntry, cp Checkpoint) er
 }
 
 // checkBody compares what an entry says of itself with its body and the log.
-func (l *Log) checkBody(entry *rekorpb.TransparencyLogEntry) error {
+func (l *Log) checkBody(parsed Entry) error {
+	entry := parsed.proto
 	if !bytes.Equal(entry.GetLogId().GetKeyId(), l.id) {
 		return fmt.Errorf("%w: entry names another log", ErrProof)
 	}
-	body, err := ParseBody(entry.GetCanonicalizedBody())
+	body, err := parsed.Body()
 	if err != nil {
 		return err
 	}

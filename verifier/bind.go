@@ -7,9 +7,6 @@ import (
 	_ "crypto/sha512"
 	"encoding/hex"
 
-	"github.com/digitorus/timestamp"
-	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
-
 	"github.com/countersign/countersign/attest"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/tlog"
@@ -61,12 +58,12 @@ func bind(a artifact, s *signed, public crypto.PublicKey) *fault {
 	if f := bindTarget(a, s); f != nil {
 		return f
 	}
-	for _, entry := range s.entries {
+	for _, entry := range s.logEntries() {
 		if f := bindEntry(a, entry, s, public); f != nil {
 			return f
 		}
 	}
-	for _, stamp := range s.timestamps {
+	for _, stamp := range s.stamps() {
 		if f := bindTimestamp(stamp, s.underStamps()); f != nil {
 			return f
 		}
@@ -133,13 +130,14 @@ func bindOtherDigests(a artifact, digests map[string]string) *fault {
 // bindEntry wants the entry to be the record of exactly this signature:
 // Rekor's rule that digest, signature and key all match (CVE-2022-36056,
 // CVE-2026-22703), and that it is of the kind it claims.
-func bindEntry(a artifact, entry *rekorpb.TransparencyLogEntry, s *signed, public crypto.PublicKey) *fault {
-	body, err := tlog.ParseBody(entry.GetCanonicalizedBody())
+func bindEntry(a artifact, entry tlog.Entry, s *signed, public crypto.PublicKey) *fault {
+	body, err := entry.Body()
+	claimed := entry.Proto().GetKindVersion()
 	recorded, known := s.recorded(a, body)
 	switch {
 	case err != nil:
 		return faultf(policy.LogEntryMismatch, "the log entry is not a record of a signature")
-	case body.Kind != entry.GetKindVersion().GetKind() || body.Version != entry.GetKindVersion().GetVersion():
+	case body.Kind != claimed.GetKind() || body.Version != claimed.GetVersion():
 		return faultf(policy.LogEntryMismatch, "the log entry is not of the kind it claims")
 	case body.EnvelopeDigest != nil && (s.envelope == nil || !bytes.Equal(body.EnvelopeDigest, sum(crypto.SHA256, s.envelope))):
 		// Rekor's first in-toto entries have no signature: the digest of the
@@ -187,17 +185,16 @@ func (s *signed) underStamps() []byte {
 
 // bindTimestamp wants the imprint of a stamp to be of this signature, or of the
 // envelope that holds it.
-func bindTimestamp(response, signature []byte) *fault {
-	stamp, err := timestamp.ParseResponse(response)
-	if err != nil {
+func bindTimestamp(s stamp, signature []byte) *fault {
+	if s.err != nil {
 		return faultf(policy.TimestampInvalid, "the timestamp is malformed")
 	}
-	switch stamp.HashAlgorithm {
+	switch s.parsed.HashAlgorithm {
 	case crypto.SHA256, crypto.SHA384, crypto.SHA512:
 	default:
 		return faultf(policy.TimestampInvalid, "the timestamp uses a weak or unknown digest")
 	}
-	if !bytes.Equal(stamp.HashedMessage, sum(stamp.HashAlgorithm, signature)) {
+	if !bytes.Equal(s.parsed.HashedMessage, sum(s.parsed.HashAlgorithm, signature)) {
 		return faultf(policy.TimestampInvalid, "the timestamp is of another signature")
 	}
 	return nil

@@ -11,7 +11,6 @@ import (
 	"github.com/countersign/countersign/identity"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
-	"github.com/countersign/countersign/tlog"
 )
 
 // candidate is one public key under which a signature may count.
@@ -311,8 +310,8 @@ func names(s *signed, key candidate) bool {
 	if err == nil && (s.hint == key.id || s.hint == base64.StdEncoding.EncodeToString(raw)) {
 		return true
 	}
-	for _, entry := range s.entries {
-		if body, err := tlog.ParseBody(entry.GetCanonicalizedBody()); err == nil && sameKey(body.PublicKey, key.public) {
+	for _, entry := range s.logEntries() {
+		if body, err := entry.Body(); err == nil && sameKey(body.PublicKey, key.public) {
 			return true
 		}
 	}
@@ -331,7 +330,7 @@ func (e *evidence) prove(t *trusted) *proof {
 		e.proofs = make(map[*trusted]*proof)
 	}
 	e.proofs[t] = p
-	for _, entry := range e.signed.entries {
+	for _, entry := range e.signed.logEntries() {
 		proven, known, f := t.proveEntry(entry)
 		if f != nil {
 			p.bad = f
@@ -347,7 +346,7 @@ func (e *evidence) prove(t *trusted) *proof {
 			p.times = append(p.times, proven.time)
 		}
 	}
-	for _, stamp := range e.signed.timestamps {
+	for _, stamp := range e.signed.stamps() {
 		at, known, f := t.proveTimestamp(stamp, e.signed.underStamps())
 		if f != nil {
 			p.bad = f

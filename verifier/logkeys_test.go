@@ -39,7 +39,7 @@ func TestPublicRekorV2(t *testing.T) {
 		}
 		return entry
 	}
-	proven, known, f := public.proveEntry(read())
+	proven, known, f := public.proveEntry(tlog.ParseEntry(read()))
 	if !known || f != nil || proven.index != 412114 || !proven.time.IsZero() {
 		t.Fatalf("known %v, fault %+v, proven %+v", known, f, proven)
 	}
@@ -52,7 +52,7 @@ func TestPublicRekorV2(t *testing.T) {
 	} {
 		entry := read()
 		change(entry)
-		if _, _, f := public.proveEntry(entry); f == nil {
+		if _, _, f := public.proveEntry(tlog.ParseEntry(entry)); f == nil {
 			t.Errorf("%s: proven", name)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/digitorus/timestamp"
 	notaryx509 "github.com/notaryproject/notation-core-go/x509"
 	"github.com/notaryproject/tspclient-go"
 
@@ -24,12 +23,11 @@ type stampRoots struct {
 
 // prove is the time that an authority below one of the roots puts to a
 // signature. known is false for a token below none of them.
-func (s *stampRoots) prove(response, signature []byte) (at time.Time, known bool, f *fault) {
-	stamp, err := timestamp.ParseResponse(response)
-	if err != nil {
-		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is malformed").because(err)
+func (s *stampRoots) prove(of stamp, signature []byte) (at time.Time, known bool, f *fault) {
+	if of.err != nil {
+		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is malformed").because(of.err)
 	}
-	token, err := tspclient.ParseSignedToken(stamp.RawToken)
+	token, err := tspclient.ParseSignedToken(of.parsed.RawToken)
 	if err != nil {
 		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is malformed").because(err)
 	}

@@ -124,6 +124,10 @@ type signed struct {
 	envelope   []byte
 	entries    []*rekorpb.TransparencyLogEntry
 	timestamps [][]byte
+	// parsedEntries and parsedStamps are those, once logEntries and stamps were
+	// asked.
+	parsedEntries []tlog.Entry
+	parsedStamps  []stamp
 }
 
 func (a attachment) parse() (*signed, *fault) {

@@ -100,7 +100,7 @@ func TestPublicSigstore(t *testing.T) {
 func TestRekorV1Entry(t *testing.T) {
 	root, scaffolding := foreignRoot(t, "scaffolding.json")
 	entry, der := material(t, "othername.sigstore.json")
-	proven, known, f := scaffolding.proveEntry(entry)
+	proven, known, f := scaffolding.proveEntry(tlog.ParseEntry(entry))
 	if !known || f != nil || proven.time.IsZero() {
 		t.Fatalf("known %v, fault %+v, proven %+v", known, f, proven)
 	}
@@ -127,7 +127,7 @@ func TestRekorV1Entry(t *testing.T) {
 		if err := tlog.VerifyInclusionV1(changed, log.Origin, log.Public); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-		if _, _, f := scaffolding.proveEntry(changed); f == nil {
+		if _, _, f := scaffolding.proveEntry(tlog.ParseEntry(changed)); f == nil {
 			t.Errorf("%s: proven", name)
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/digitorus/pkcs7"
-	"github.com/digitorus/timestamp"
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore-go/pkg/root"
 
@@ -111,7 +110,8 @@ type logged struct {
 // proveEntry proves that an entry is in a trusted log. known is false when no
 // trusted log has the entry's log id: such an entry says nothing and is as
 // good as absent, since anybody could have removed it (row B4).
-func (t *trusted) proveEntry(entry *rekorpb.TransparencyLogEntry) (proven logged, known bool, f *fault) {
+func (t *trusted) proveEntry(parsed tlog.Entry) (proven logged, known bool, f *fault) {
+	entry := parsed.Proto()
 	log, known := t.logs[string(entry.GetLogId().GetKeyId())]
 	if !known {
 		return logged{}, false, nil
@@ -120,7 +120,7 @@ func (t *trusted) proveEntry(entry *rekorpb.TransparencyLogEntry) (proven logged
 		return logged{}, true, faultf(policy.InclusionProofInvalid, "the log entry has no inclusion proof, and entries of Rekor v2 have no other")
 	}
 	if entry.GetInclusionProof() != nil {
-		if f := proveInclusion(log, entry); f != nil {
+		if f := proveInclusion(log, parsed); f != nil {
 			return logged{}, true, f
 		}
 	}
@@ -129,12 +129,12 @@ func (t *trusted) proveEntry(entry *rekorpb.TransparencyLogEntry) (proven logged
 	return proven, true, f
 }
 
-func proveInclusion(log trustedLog, entry *rekorpb.TransparencyLogEntry) *fault {
-	prove := log.VerifyInclusion
-	if len(entry.GetInclusionPromise().GetSignedEntryTimestamp()) > 0 {
+func proveInclusion(log trustedLog, entry tlog.Entry) *fault {
+	prove := log.VerifyParsed
+	if len(entry.Proto().GetInclusionPromise().GetSignedEntryTimestamp()) > 0 {
 		// A Rekor v1 log promises an index over all its trees; provePromise
 		// checks that.
-		prove = log.VerifyInclusionV1
+		prove = log.VerifyParsedV1
 	}
 	err := prove(entry)
 	switch {
@@ -180,19 +180,19 @@ func provePromise(log trustedLog, entry *rekorpb.TransparencyLogEntry) (time.Tim
 // known is false for a stamp that names a signer who is not trusted here: it
 // is as good as absent. A stamp that names a trusted one and does not verify
 // is a fault.
-func (t *trusted) proveTimestamp(response, signature []byte) (at time.Time, known bool, f *fault) {
+func (t *trusted) proveTimestamp(s stamp, signature []byte) (at time.Time, known bool, f *fault) {
 	if t.roots != nil {
-		return t.roots.prove(response, signature)
+		return t.roots.prove(s, signature)
 	}
-	stampers, err := t.namedBy(response)
+	stampers, message, err := t.namedBy(s)
 	if err != nil {
 		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is malformed")
 	}
 	for _, stamper := range stampers {
 		// The chain and both windows are judged at the stamp's own time, by
 		// the one authority that it names: no window is borrowed (row D5).
-		if proven, err := stamper.Verify(response, signature); err == nil {
-			return proven.Time.UTC(), true, nil
+		if proven, ok := s.provenBy(stamper, message, signature); ok {
+			return proven, true, nil
 		}
 	}
 	if len(stampers) == 0 {
@@ -202,28 +202,25 @@ func (t *trusted) proveTimestamp(response, signature []byte) (at time.Time, know
 }
 
 // namedBy are the trusted authorities whose leaf the stamp's signer info names
-// by issuer and serial number.
-func (t *trusted) namedBy(response []byte) ([]*root.SigstoreTimestampingAuthority, error) {
-	stamp, err := timestamp.ParseResponse(response)
-	if err != nil {
-		return nil, fmt.Errorf("parsing timestamp: %w", err)
+// by issuer and serial number, and the stamp's token.
+func (t *trusted) namedBy(s stamp) (out []*root.SigstoreTimestampingAuthority, message *pkcs7.PKCS7, err error) {
+	if s.err != nil {
+		return nil, nil, fmt.Errorf("parsing timestamp: %w", s.err)
 	}
-	message, err := pkcs7.Parse(stamp.RawToken)
-	if err != nil {
-		return nil, fmt.Errorf("parsing timestamp token: %w", err)
+	if message, err = pkcs7.Parse(s.parsed.RawToken); err != nil {
+		return nil, nil, fmt.Errorf("parsing timestamp token: %w", err)
 	}
 	if len(message.Signers) != 1 {
-		return nil, errors.New("a timestamp token has one signer")
+		return nil, nil, errors.New("a timestamp token has one signer")
 	}
 	name := message.Signers[0].IssuerAndSerialNumber
-	var out []*root.SigstoreTimestampingAuthority
 	for _, stamper := range t.stampers {
 		if name.SerialNumber != nil && stamper.Leaf.SerialNumber.Cmp(name.SerialNumber) == 0 &&
 			string(stamper.Leaf.RawIssuer) == string(name.IssuerName.FullBytes) {
 			out = append(out, stamper)
 		}
 	}
-	return out, nil
+	return out, message, nil
 }
 
 // keyID is the hexadecimal SHA-256 of the key's SubjectPublicKeyInfo: the same
