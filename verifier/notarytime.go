@@ -24,10 +24,11 @@ type stampRoots struct {
 // prove is the time that an authority below one of the roots puts to a
 // signature. known is false for a token below none of them.
 func (s *stampRoots) prove(of stamp, signature []byte) (at time.Time, known bool, f *fault) {
-	if of.err != nil {
-		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is malformed").because(of.err)
+	whole, err := of.whole()
+	if err != nil {
+		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is malformed").because(err)
 	}
-	token, err := tspclient.ParseSignedToken(of.parsed.RawToken)
+	token, err := tspclient.ParseSignedToken(whole.RawToken)
 	if err != nil {
 		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is malformed").because(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"hash"
 	"time"
 
-	"github.com/digitorus/pkcs7"
 	rekorpb "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
 	"github.com/sigstore/sigstore-go/pkg/root"
 
@@ -184,14 +183,14 @@ func (t *trusted) proveTimestamp(s stamp, signature []byte) (at time.Time, known
 	if t.roots != nil {
 		return t.roots.prove(s, signature)
 	}
-	stampers, message, err := t.namedBy(s)
+	stampers, err := t.namedBy(s)
 	if err != nil {
 		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is malformed")
 	}
 	for _, stamper := range stampers {
 		// The chain and both windows are judged at the stamp's own time, by
 		// the one authority that it names: no window is borrowed (row D5).
-		if proven, ok := s.provenBy(stamper, message, signature); ok {
+		if proven, ok := s.provenBy(stamper, signature); ok {
 			return proven, true, nil
 		}
 	}
@@ -199,28 +198,6 @@ func (t *trusted) proveTimestamp(s stamp, signature []byte) (at time.Time, known
 		return time.Time{}, false, nil
 	}
 	return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is not the authority's, or not within its validity")
-}
-
-// namedBy are the trusted authorities whose leaf the stamp's signer info names
-// by issuer and serial number, and the stamp's token.
-func (t *trusted) namedBy(s stamp) (out []*root.SigstoreTimestampingAuthority, message *pkcs7.PKCS7, err error) {
-	if s.err != nil {
-		return nil, nil, fmt.Errorf("parsing timestamp: %w", s.err)
-	}
-	if message, err = pkcs7.Parse(s.parsed.RawToken); err != nil {
-		return nil, nil, fmt.Errorf("parsing timestamp token: %w", err)
-	}
-	if len(message.Signers) != 1 {
-		return nil, nil, errors.New("a timestamp token has one signer")
-	}
-	name := message.Signers[0].IssuerAndSerialNumber
-	for _, stamper := range t.stampers {
-		if name.SerialNumber != nil && stamper.Leaf.SerialNumber.Cmp(name.SerialNumber) == 0 &&
-			string(stamper.Leaf.RawIssuer) == string(name.IssuerName.FullBytes) {
-			out = append(out, stamper)
-		}
-	}
-	return out, message, nil
 }
 
 // keyID is the hexadecimal SHA-256 of the key's SubjectPublicKeyInfo: the same

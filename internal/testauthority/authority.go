@@ -214,6 +214,13 @@ func (a *Authority) ForeignStamp(message []byte, at time.Time) []byte {
 	return foreign.stamp(a.tb, message, at)
 }
 
+// ForeignCertifiedStamp is ForeignStamp with that authority's certificate in it.
+func (a *Authority) ForeignCertifiedStamp(message []byte, at time.Time) []byte {
+	a.tb.Helper()
+	foreign := newTSA(a.tb, tsaOptions{organization: "somebody else"})
+	return foreign.make(a.tb, message, at, true)
+}
+
 // CertifiedStamp is Stamp with the authority's certificate in it.
 func (a *Authority) CertifiedStamp(message []byte, at time.Time) []byte {
 	a.tb.Helper()
