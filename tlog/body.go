@@ -137,6 +137,9 @@ func parseV002(body []byte) (Body, error) {
 }
 
 func checkCanonical(body []byte, entry *rekorv2.Entry) error {
+	if bytes.Equal(body, usualV002(entry)) {
+		return nil
+	}
 	again, err := canonical(protojson.Marshal(entry))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBody, err)
@@ -145,6 +148,34 @@ func checkCanonical(body []byte, entry *rekorv2.Entry) error {
 		return fmt.Errorf("%w: not in canonical form", ErrBody)
 	}
 	return nil
+}
+
+// usualV002 is the canonical form of a whole entry by a public key or a
+// certificate, written down directly: its texts are base64 and names of
+// enumerations, of which none is escaped. A body that equals it has no other
+// field; one that does not is compared with what the libraries write. What the
+// canonical form would leave away, an empty text or the name of no algorithm,
+// ParseBody refuses all the same.
+func usualV002(entry *rekorv2.Entry) []byte {
+	spec := entry.GetSpec().GetHashedRekordV002()
+	verifier := spec.GetSignature().GetVerifier()
+	name, holder := "publicKey", verifier.GetPublicKey().GetRawBytes()
+	if cert := verifier.GetX509Certificate(); cert != nil {
+		name, holder = "x509Certificate", cert.GetRawBytes()
+	}
+	b64 := base64.StdEncoding
+	out := make([]byte, 0, 512+b64.EncodedLen(len(holder)))
+	out = append(out, headV002+`"spec":{"hashedRekordV002":{"data":{"algorithm":"`...)
+	out = append(out, spec.GetData().GetAlgorithm().String()...)
+	out = append(out, `","digest":"`...)
+	out = b64.AppendEncode(out, spec.GetData().GetDigest())
+	out = append(out, `"},"signature":{"content":"`...)
+	out = b64.AppendEncode(out, spec.GetSignature().GetContent())
+	out = append(out, `","verifier":{"keyDetails":"`...)
+	out = append(out, verifier.GetKeyDetails().String()...)
+	out = append(out, `","`+name+`":{"rawBytes":"`...)
+	out = b64.AppendEncode(out, holder)
+	return append(out, `"}}}}}}`...)
 }
 
 func parseV001(body []byte) (Body, error) {

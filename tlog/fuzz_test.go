@@ -6,12 +6,14 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/mod/sumdb/note"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/countersign/countersign/internal/testauthority"
 	"github.com/countersign/countersign/tlog"
 )
 
@@ -158,4 +160,27 @@ func FuzzUnmarshalEntry(f *testing.F) {
 			t.Error("a body that was never logged verifies")
 		}
 	})
+}
+
+// A body of which a field is empty or names no algorithm has no canonical form
+// that says so, and is refused however it is spelled.
+func TestParseBodyEmptyFields(t *testing.T) {
+	key, message := testauthority.NewECDSA(t), []byte("message")
+	good, err := tlog.HashedRekordV002(key.Public(), message, testauthority.SignP256(t, key, message))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tlog.ParseBody(good); err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{`"algorithm"`, `"digest"`, `"content"`, `"keyDetails"`, `"rawBytes"`} {
+		at := bytes.Index(good, []byte(field)) + len(field) + len(`:"`)
+		end := at + bytes.IndexByte(good[at:], '"')
+		for _, value := range []string{"", "HASH_ALGORITHM_UNSPECIFIED", "PUBLIC_KEY_DETAILS_UNSPECIFIED", "0"} {
+			changed := slices.Concat(good[:at], []byte(value), good[end:])
+			if body, err := tlog.ParseBody(changed); !errors.Is(err, tlog.ErrBody) {
+				t.Errorf("%s %q: %+v, %v", field, value, body, err)
+			}
+		}
+	}
 }
