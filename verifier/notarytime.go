@@ -17,6 +17,8 @@ import (
 // known: their certificates come with the token.
 type stampRoots struct {
 	pool *x509.CertPool
+	// none: nobody is believed.
+	none bool
 	// revocation is the policy's rule for their certificates (row D6).
 	revocation policy.Revocation
 }
@@ -104,7 +106,7 @@ func (t *trusted) stampedBelow(who *policy.X509Authority) *trusted {
 	}
 	return &trusted{
 		logs: t.logs, issuers: t.issuers, fingerprint: t.fingerprint,
-		roots: &stampRoots{pool: pool, revocation: who.Revocation},
+		roots: &stampRoots{pool: pool, none: who.Timestamp == policy.TimestampIgnored, revocation: who.Revocation},
 	}
 }
 
