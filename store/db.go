@@ -14,6 +14,8 @@ import (
 type DB struct {
 	dialect dialect
 	pool    *sql.DB
+	// reader is the pool, or what reads through it.
+	reader querier
 	// update runs a write; chain runs an append to the audit chain.
 	update runner
 	chain  runner
@@ -88,7 +90,7 @@ func (d *DB) Close() error {
 }
 
 // read is a session on the read side.
-func (d *DB) read() session { return session{q: d.pool, dialect: d.dialect} }
+func (d *DB) read() session { return session{q: d.reader, dialect: d.dialect} }
 
 // mapError turns an error of the database into one of this package's. what
 // names the method for the reader of a log.

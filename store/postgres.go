@@ -61,6 +61,7 @@ func OpenPostgres(ctx context.Context, dsn string) (*DB, error) {
 	return &DB{
 		dialect: postgres{},
 		pool:    pool,
+		reader:  pool,
 		update:  transactions{pool},
 		chain:   repeater{g},
 		closers: []func() error{g.close, pool.Close},

@@ -48,7 +48,7 @@ func OpenPostgresForReading(ctx context.Context, dsn string) (*DB, error) {
 }
 
 func forReading(ctx context.Context, pool *sql.DB, d dialect, folder string) (*DB, error) {
-	db := &DB{dialect: d, pool: pool, update: noWriter{}, chain: noWriter{}, closers: []func() error{pool.Close}}
+	db := &DB{dialect: d, pool: pool, reader: pool, update: noWriter{}, chain: noWriter{}, closers: []func() error{pool.Close}}
 	if err := db.sameSchema(ctx, folder); err != nil {
 		return nil, errors.Join(err, pool.Close())
 	}

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/ncruces/go-sqlite3"
-	_ "github.com/ncruces/go-sqlite3/driver" // registers "sqlite3"
+	"github.com/ncruces/go-sqlite3/driver"
 	"github.com/pressly/goose/v3"
 )
 
@@ -45,6 +45,7 @@ func OpenSQLite(ctx context.Context, path string) (*DB, error) {
 	return &DB{
 		dialect: sqlite{},
 		pool:    readers,
+		reader:  newPrepared(readers),
 		update:  g,
 		chain:   g,
 		closers: []func() error{g.close, readers.Close, writer.Close},
@@ -87,13 +88,20 @@ func openSQLitePool(path string, connections int, extra url.Values) (*sql.DB, er
 	// SQLite decodes %20 but not the + that url.Values writes for a space.
 	query := strings.ReplaceAll(values.Encode(), "+", "%20")
 	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: absolute}).EscapedPath(), RawQuery: query}
-	pool, err := sql.Open("sqlite3", name.String())
+	pool, err := driver.Open(name.String(), stablePlans)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
 	pool.SetMaxOpenConns(connections)
 	pool.SetMaxIdleConns(connections)
 	return pool, nil
+}
+
+// stablePlans keeps SQLite from compiling a statement anew for each value that is
+// bound to it. A plan may then not depend on values; none here does.
+func stablePlans(c *sqlite3.Conn) error {
+	_, err := c.Config(sqlite3.DBCONFIG_ENABLE_QPSG, true)
+	return err
 }
 
 // sqlite is the dialect of SQLite.

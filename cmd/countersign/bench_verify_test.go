@@ -29,7 +29,8 @@ import (
 
 // The load of BenchmarkVerify.
 const (
-	coldImages  = 12
+	coldImages  = 12 // signed by cosign
+	keptImages  = 101
 	batchImages = 200
 	warmCalls   = 4000
 	// bareOperations are the ECDSA verifications that a cold verdict on a bundle
@@ -96,7 +97,7 @@ func BenchmarkVerify(b *testing.B) {
 		})
 		p.kill()
 		p.start() // remembers nothing
-		b.Run(name+"cold-kept", func(b *testing.B) { slow.cold(b, p, signed[:coldImages]) })
+		b.Run(name+"cold-kept", func(b *testing.B) { slow.cold(b, p, signed[:keptImages]) })
 		p.policy(registry, "managed", pemAuthority(b, filepath.Join(foreign.home, "cosign.pub")))
 		b.Run(name+"cold-registry", func(b *testing.B) { slow.cold(b, p, mine) })
 		p.policy(registry, "managed", "{key: {name: release}}")
@@ -139,8 +140,14 @@ func benchShared(b *testing.B, slow *slowRegistry, registry *localregistry.Regis
 	}
 }
 
-// cold asks about each image once, one after another.
+// cold asks about each image once, one after another. The first is not counted
+// where there are others: it pays for what a process does once, such as its
+// connections.
 func (s *slowRegistry) cold(b *testing.B, p *process, images []string) {
+	if len(images) > 1 {
+		check(b, passes(p, "cold", images[0]))
+		images = images[1:]
+	}
 	s.reset()
 	before := usedCPU(b, p.cmd.Process.Pid)
 	report(b, concurrently(b, images, 1, func(image string) error { return passes(p, "cold", image) }))
