@@ -69,10 +69,18 @@ fuzz: ## run every fuzz target FUZZTIME (20000x, or 30s)
 .PHONY: interop
 interop: peers ## prove every wire format against the stock binaries
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -count=1 -timeout 30m ./...  -run '^TestInterop'
+	@ls $(PEERS)/policy-tester-* >/dev/null 2>&1 || echo "NOT RUN: policy-controller's tester (make peers-large)"
 
 .PHONY: interop-identity
 interop-identity: peers ## the part of it about CI identities and the TUF mirror
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -count=1 -timeout 30m -v ./cmd/countersign -run '^TestInterop(Identity|TUF)'
+
+# DIFFERENTIAL=large fails without the peers of `make peers-large`.
+DIFFERENTIAL ?= $(if $(wildcard $(PEERS)/policy-tester-*),large,)
+
+.PHONY: differential
+differential: peers ## the same images and policies through us and the stock verifiers
+	COUNTERSIGN_PEERS=$(PEERS) COUNTERSIGN_DIFFERENTIAL=$(DIFFERENTIAL) $(GO) test -tags interop -count=1 -timeout 15m -v ./cmd/countersign -run '^TestInteropDifferential$$'
 
 # FAULTS=all fails every storage step once and a spread of pairs (hours);
 # FAULTS=pairs every pair (days). KILLS=1000 is the long run of the kills.
@@ -123,6 +131,10 @@ soak-verify: ## SOAK (30m) of questions, a third about hostile images, while all
 .PHONY: peers
 peers: ## build the stock peers named in testdata/peers/list
 	testdata/peers/build $(PEERS)
+
+.PHONY: peers-large
+peers-large: ## build those of testdata/peers/large too (about ten minutes, once)
+	testdata/peers/build $(PEERS) large
 
 .PHONY: tools
 tools: $(GOLANGCI_LINT) $(GOFUMPT) ## build the pinned linters
