@@ -193,6 +193,7 @@ func TestBundleAttacks(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Attr("format", "bundle")
 			w := newWorld(t)
 			digest, image := w.image(c.name)
 			draft := w.authority.Bundle(digest, w.key, w.signedAt)
@@ -260,6 +261,7 @@ func TestLegacyAttacks(t *testing.T) {
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
+			t.Attr("format", "legacy")
 			w := newWorld(t)
 			digest, image := w.image(c.name)
 			w.attachLegacy(digest, w.authority.Legacy(digest, w.key, w.signedAt))

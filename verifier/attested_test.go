@@ -152,6 +152,7 @@ func TestAttestationAttacks(t *testing.T) {
 	for _, c := range cases {
 		for _, format := range formats() {
 			t.Run(c.name+" "+format, func(t *testing.T) {
+				t.Attr("format", map[string]string{"bundle": "attested", "att": "att"}[format])
 				w := attested(t, wantsScan)
 				digest, image := w.image("good")
 				good := string(testauthority.Attested(digest, scanType, scanOf(0, w.signedAt)))

@@ -59,6 +59,7 @@ func wantBlob(t *testing.T, r verifier.Result, want policy.Code) {
 	case want != "" && (r.Verdict != policy.Failed || len(r.Reasons) == 0 || r.Reasons[0].Code != want):
 		t.Errorf("verdict %s, reasons %v; want FAILED %s", r.Verdict, r.Reasons, want)
 	}
+	t.Attr("verdict", strings.TrimSpace(string(r.Verdict)+" "+string(want)))
 }
 
 // forms are a good signature of content in every version and form, fresh for
@@ -77,6 +78,19 @@ func forms() map[string]func(*world) *testauthority.Draft {
 		}
 	}
 	return out
+}
+
+// formatOf is the column of a form in the table of attacks.
+func formatOf(form string) string {
+	kind, version, _ := strings.Cut(form, " ")
+	switch {
+	case kind == "message":
+		return "message"
+	case version == "0.1", version == "0.2":
+		return "v" + version
+	default:
+		return "bundle"
+	}
 }
 
 // What is wrong with a bundle of any version and form. The control of each is
@@ -172,6 +186,7 @@ func TestFormatAttacks(t *testing.T) {
 	}
 	for form, fresh := range forms() {
 		t.Run(form, func(t *testing.T) {
+			t.Attr("format", formatOf(form))
 			w := newWorld(t)
 			w.policies.put(t, blobPolicy)
 			for _, tt := range cases {

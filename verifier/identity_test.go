@@ -155,6 +155,7 @@ func TestCertificateFaults(t *testing.T) {
 	}
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Attr("format", "bundle-id")
 			c := newCertified(t, testauthority.CAOptions{})
 			digest, image := c.image("app")
 			request := c.ask()
@@ -239,6 +240,7 @@ func TestCertifiedBundleFaults(t *testing.T) {
 	}
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Attr("format", "bundle-id")
 			c := newCertified(t, testauthority.CAOptions{})
 			digest, image := c.image("app")
 			d := c.authority.IdentityBundle(c.ca, digest, c.ask())
@@ -319,6 +321,8 @@ func TestD5WindowsAreTheirOwn(t *testing.T) {
 	}
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Attr("format", "bundle-id")
+			c.t = t
 			root := full
 			root.CertificateAuthorities = append([]trust.CertificateAuthority(nil), full.CertificateAuthorities...)
 			root.CTLogs = append([]trust.Log(nil), full.CTLogs...)

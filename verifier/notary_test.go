@@ -191,6 +191,7 @@ func TestNotaryAttacks(t *testing.T) {
 	for _, a := range attacks {
 		for _, mediaType := range envelopeTypes() {
 			t.Run(a.name+" "+mediaType, func(t *testing.T) {
+				t.Attr("format", map[string]string{notary.MediaTypeJWS: "jws", notary.MediaTypeCOSE: "cose"}[mediaType])
 				w, ca, digest, image, size := notaryWorld(t)
 				w.attachEnvelope(digest, mediaType, ca.Notary(mediaType, digest, size, w.signedAt).Envelope())
 				w.wantPassed(image) // the control

@@ -158,12 +158,15 @@ func (w *world) verify(images ...string) verifier.Answer {
 	return answer
 }
 
+// wantPassed and wantFailed mark what they saw, for the table of attacks
+// (internal/attacktable).
 func (w *world) wantPassed(image string) verifier.Result {
 	w.t.Helper()
 	r := w.verify(image).Results[0]
 	if r.Verdict != policy.Passed {
 		w.t.Fatalf("verdict %s, reasons %v; want PASSED", r.Verdict, r.Reasons)
 	}
+	w.t.Attr("verdict", "PASSED")
 	return r
 }
 
@@ -173,6 +176,7 @@ func (w *world) wantFailed(image string, code policy.Code) verifier.Result {
 	if r.Verdict != policy.Failed || len(r.Reasons) == 0 || r.Reasons[0].Code != code {
 		w.t.Fatalf("verdict %s, reasons %v; want FAILED %s", r.Verdict, r.Reasons, code)
 	}
+	w.t.Attr("verdict", "FAILED "+string(code))
 	return r
 }
 
