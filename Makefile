@@ -128,6 +128,17 @@ bench-verify: peers ## verdicts cold and warm, beside stock cosign, and memory a
 soak-verify: ## SOAK (30m) of questions, a third about hostile images, while all trust changes
 	$(GO) test -tags soak -count=1 -timeout 10h -v ./server -run '^TestSoakVerify$$' -args -soak $(or $(SOAK),30m)
 
+.PHONY: attacks
+attacks: ## known attacks in every form, each with its control, as a table
+	@report=$$(mktemp); trap 'rm -f "$$report"' EXIT; { \
+	  $(GO) test -json -count=1 -timeout 10m ./verifier ./policy -skip '^TestMutants'; \
+	  $(GO) test -json -count=1 -timeout 10m ./server -run '^Test(AdmissionCoversEveryImage|HostileRegistry)$$'; \
+	} >"$$report"; $(GO) run ./internal/attacktable -floor $(or $(FLOOR),800) <"$$report"
+
+.PHONY: mutants
+mutants: ## MUTANTS (100000) mutants of valid material, none of which may pass
+	$(GO) test -count=1 -timeout 60m -v ./verifier -run '^TestMutants$$' -args -mutants $(or $(MUTANTS),100000)
+
 .PHONY: peers
 peers: ## build the stock peers named in testdata/peers/list
 	testdata/peers/build $(PEERS)

@@ -81,6 +81,7 @@ func TestIdentityRefuses(t *testing.T) {
 			if !located || at.Pointer != "/spec/authorities/ci"+tt.pointer {
 				t.Errorf("error %v, want a fault at %s", err, tt.pointer)
 			}
+			t.Attr("verdict", "FAILED invalid_request")
 		})
 	}
 	twice := strings.Replace(identityPolicy(`{`+issuer+`, `+subject+`}`), "  require", "    other: {identity: {"+issuer+", "+subject+", trustRoot: self}}\n  require", 1)

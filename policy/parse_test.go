@@ -63,6 +63,7 @@ func mustParse(t testing.TB, text string) *policy.Policy {
 	if err != nil {
 		t.Fatalf("Parse: %v\n%s", err, text)
 	}
+	t.Attr("verdict", "PASSED") // a control, for the table of attacks
 	return p
 }
 
@@ -239,6 +240,7 @@ func TestParseRefuses(t *testing.T) {
 			if located != (tt.pointer != "") || (located && at.Pointer != tt.pointer) {
 				t.Errorf("error %q, want a fault at %q", err, tt.pointer)
 			}
+			t.Attr("verdict", "FAILED invalid_request")
 		})
 	}
 }

@@ -73,12 +73,12 @@ func TestAdmissionCoversEveryImage(t *testing.T) {
 	_, _, err := builder.Sign(t.Context(), api.SignatureRequest{Image: good, Key: "release"}, api.SignOptions{})
 	h.must(err)
 	places := map[string]func(string) string{
-		"container":      func(i string) string { return pod("", good, i) },
-		"init container": func(i string) string { return pod(fmt.Sprintf(`,"initContainers":[{"name":"i","image":%q}]`, i), good) },
-		"ephemeral container": func(i string) string {
+		"container":         func(i string) string { return pod("", good, i) },
+		"G1 init container": func(i string) string { return pod(fmt.Sprintf(`,"initContainers":[{"name":"i","image":%q}]`, i), good) },
+		"G1 ephemeral container": func(i string) string {
 			return pod(fmt.Sprintf(`,"ephemeralContainers":[{"name":"e","image":%q,"targetContainerName":"c0"}]`, i), good)
 		},
-		"image volume": func(i string) string {
+		"G2 image volume": func(i string) string {
 			return pod(fmt.Sprintf(`,"volumes":[{"name":"d","emptyDir":{}},{"name":"v","image":{"reference":%q}}]`, i), good)
 		},
 	}
@@ -88,10 +88,28 @@ func TestAdmissionCoversEveryImage(t *testing.T) {
 				r.Response.AuditAnnotations["verdict"] != "PASSED" || !strings.Contains(r.Response.AuditAnnotations["images"], "@sha256:") {
 				t.Errorf("signed: %+v", r.Response)
 			}
+			t.Attr("verdict", "PASSED")
 			r := h.admit("", "", "Pod", "UPDATE", inPod(spec(bad)))
 			if r.Response.Allowed || r.Response.Status.Code != 403 || !strings.Contains(r.Response.Status.Message, "no_signature") {
 				t.Errorf("unsigned: %+v", r.Response)
 			}
+			t.Attr("verdict", "FAILED no_signature")
+		})
+	}
+	for name, metadata := range map[string]string{
+		"G4 being deleted":   `"name":"p","deletionTimestamp":"2026-01-01T00:00:00Z","finalizers":["x"]`,
+		"G5 its own verdict": `"name":"p","annotations":{"countersign.dev/verdict":"PASSED"}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			object := func(i string) string { return strings.Replace(inPod(pod("", i)), `"name":"p"`, metadata, 1) }
+			if r := h.admit("", "", "Pod", "UPDATE", object(good)); !r.Response.Allowed {
+				t.Errorf("signed: %+v", r.Response)
+			}
+			t.Attr("verdict", "PASSED")
+			if r := h.admit("", "", "Pod", "UPDATE", object(bad)); r.Response.Allowed || !strings.Contains(r.Response.Status.Message, "no_signature") {
+				t.Errorf("unsigned: %+v", r.Response)
+			}
+			t.Attr("verdict", "FAILED no_signature")
 		})
 	}
 	checkWorkloads(t, h, good, bad)

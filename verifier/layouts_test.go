@@ -114,23 +114,25 @@ func TestLayout(t *testing.T) {
 		}, false},
 	} {
 		for _, format := range formats() {
-			s := newSupply(t)
-			digest, image := s.image(name)
-			c.attach(s, digest, func(statement []byte, key *ecdsa.PrivateKey) {
-				if format == "bundle" {
-					s.attachBundle(digest, s.authority.BundleOf(statement, key, s.signedAt).JSON())
-				} else {
-					s.attachAttestation(digest, s.authority.LegacyAttestation(statement, key, s.signedAt))
+			t.Run(name+" "+format, func(t *testing.T) {
+				t.Attr("format", map[string]string{"bundle": "attested", "att": "att"}[format])
+				s := newSupply(t)
+				digest, image := s.image(name)
+				c.attach(s, digest, func(statement []byte, key *ecdsa.PrivateKey) {
+					if format == "bundle" {
+						s.attachBundle(digest, s.authority.BundleOf(statement, key, s.signedAt).JSON())
+					} else {
+						s.attachAttestation(digest, s.authority.LegacyAttestation(statement, key, s.signedAt))
+					}
+				})
+				if !c.passes {
+					s.wantFailed(image, policy.LayoutNotSatisfied)
+					return
+				}
+				if e := s.wantPassed(image).Policies[0].Requirements[0].Evidence; len(e) != 1 || e[0].Format != policy.FormatLayout {
+					t.Errorf("%+v", e)
 				}
 			})
-			r := s.verify(image).Results[0]
-			if c.passes {
-				if e := r.Policies[0].Requirements[0].Evidence; r.Verdict != policy.Passed || len(e) != 1 || e[0].Format != policy.FormatLayout {
-					t.Errorf("%s %s: %s %v", name, format, r.Verdict, r.Reasons)
-				}
-			} else if r.Verdict != policy.Failed || r.Reasons[0].Code != policy.LayoutNotSatisfied {
-				t.Errorf("%s %s: %s %v", name, format, r.Verdict, r.Reasons)
-			}
 		}
 	}
 	// A changed link is nobody's.

@@ -487,6 +487,23 @@ func policyAttacks() []matrixAttack {
 			x.attach()
 			h.wantFailed(repository+":1.4", policy.SubjectMismatch)
 		}},
+		{name: "H11 condition that costs too much", applies: func(f form) bool { return f.attests }, run: func(_ *testing.T, h *hall) {
+			for condition, want := range map[string]policy.Code{
+				"predicate.n.all(a, a >= 0)": "",
+				"predicate.n.all(a, predicate.n.all(b, predicate.n.all(c, predicate.n.all(d, a + b + c + d >= 0))))": policy.ConditionError,
+			} {
+				h.require(fmt.Sprintf(`{attestation: {predicateType: %q, by: one, condition: %q}}`, ownType, condition))
+				digest, image := h.image(condition)
+				x := h.good(digest, first)
+				x.rewrite(replace(`{"a":1}`, `{"n":[`+strings.Repeat("0,", 4000)+"0]}"))
+				x.attach()
+				if want == "" {
+					h.wantPassed(image)
+				} else {
+					h.wantFailed(image, want)
+				}
+			}
+		}},
 		{name: "J3 policy changes after it is remembered", run: func(_ *testing.T, h *hall) {
 			digest, image := h.image("app")
 			h.good(digest, first).attach()

@@ -243,7 +243,7 @@ func (r *round) attached(ctx context.Context) []*evidence {
 	if err != nil {
 		r.unreached = unreached(err)
 		r.log.InfoContext(ctx, "reading attachments", "image", r.subject.String(), "error", err)
-		f, sure := faultOf(err)
+		f, sure := faultOfAttachment(err)
 		r.missed(f, sure)
 		return []*evidence{unreadable(f)}
 	}
@@ -251,17 +251,28 @@ func (r *round) attached(ctx context.Context) []*evidence {
 	for _, a := range got.Attachments {
 		found = r.add(ctx, found, attachmentOf(a), SourceRegistry)
 	}
-	for _, problem := range got.Problems {
-		f, sure := faultOf(problem.Err)
-		r.missed(f, sure)
-		found = append(found, unreadable(f))
-	}
 	if got.Truncated {
 		f := tooMany(limits.Bundles)
 		r.missed(f, true)
 		found = append(found, unreadable(f))
 	}
+	for _, problem := range got.Problems {
+		f, sure := faultOfAttachment(problem.Err)
+		r.missed(f, sure)
+		if !got.Truncated { // which tells more than what became of one of them
+			found = append(found, unreadable(f))
+		}
+	}
 	return found
+}
+
+// faultOfAttachment is faultOf where the image itself was found: what is listed
+// and gone says nothing of the image.
+func faultOfAttachment(err error) (f *fault, sure bool) {
+	if errors.Is(err, registry.ErrNotFound) {
+		return faultf(policy.RegistryUnavailable, "the registry lists a signature or attestation that it does not have: try again, or remove its manifest"), false
+	}
+	return faultOf(err)
 }
 
 func unreadable(f *fault) *evidence {

@@ -32,21 +32,22 @@ func TestA1RegistryLies(t *testing.T) {
 // is never remembered as a verdict.
 func TestRegistryFaults(t *testing.T) {
 	cases := []struct {
+		row  string
 		err  error
 		want policy.Code
 	}{
-		{registry.ErrAmbiguous, policy.AmbiguousManifest}, // A3
-		{registry.ErrDigestMismatch, policy.DigestMismatch},
-		{registry.ErrUnavailable, policy.RegistryUnavailable},
-		{registry.ErrDenied, policy.RegistryUnavailable},
-		{registry.ErrUnsafe, policy.RegistryUnavailable},
-		{registry.ErrLimit, policy.LimitExceeded},
-		{registry.ErrNotFound, policy.ImageNotFound},
-		{registry.ErrNotListed, policy.RegistryNotTrusted},
-		{context.DeadlineExceeded, policy.DeadlineExceeded},
+		{"A3", registry.ErrAmbiguous, policy.AmbiguousManifest},
+		{"A1", registry.ErrDigestMismatch, policy.DigestMismatch},
+		{"H8", registry.ErrUnavailable, policy.RegistryUnavailable},
+		{"H8", registry.ErrDenied, policy.RegistryUnavailable},
+		{"I3", registry.ErrUnsafe, policy.RegistryUnavailable},
+		{"H1", registry.ErrLimit, policy.LimitExceeded},
+		{"F1", registry.ErrNotFound, policy.ImageNotFound},
+		{"I5", registry.ErrNotListed, policy.RegistryNotTrusted},
+		{"H8", context.DeadlineExceeded, policy.DeadlineExceeded},
 	}
 	for _, c := range cases {
-		t.Run(string(c.want)+" "+c.err.Error(), func(t *testing.T) {
+		t.Run(c.row+" "+c.err.Error(), func(t *testing.T) {
 			w := newWorld(t)
 			digest, image := w.image("app")
 			w.attachBundle(digest, w.authority.Bundle(digest, w.key, w.signedAt).JSON())
@@ -310,6 +311,21 @@ func TestC4OneGoodAmongBad(t *testing.T) {
 	w.wantFailed(image, policy.SignatureInvalid)
 	w.attachBundle(digest, w.authority.Bundle(digest, w.key, w.signedAt).JSON())
 	w.attachBundle(digest, []byte("{"))
+	w.setNow(w.now.Load().Add(time.Minute))
+	w.wantPassed(image)
+}
+
+// An attachment that is listed and gone is not a missing image, and the reason
+// that not all was read comes before it (H3).
+func TestH3ListedAndGone(t *testing.T) {
+	w := newWorld(t)
+	digest, image := w.image("app")
+	gone := registry.Problem{Err: fmt.Errorf("reading: %w", registry.ErrNotFound)}
+	w.registry.change(digest, func(f *registry.Found) { f.Problems = append(f.Problems, gone) })
+	w.wantFailed(image, policy.RegistryUnavailable)
+	w.registry.change(digest, func(f *registry.Found) { f.Truncated = true })
+	w.wantFailed(image, policy.LimitExceeded)
+	w.attachBundle(digest, w.authority.Bundle(digest, w.key, w.signedAt).JSON())
 	w.setNow(w.now.Load().Add(time.Minute))
 	w.wantPassed(image)
 }

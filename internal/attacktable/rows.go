@@ -22,7 +22,7 @@ type required struct {
 
 // rows are those of the catalogue that concern verification. Left out are rows
 // of packages of another kind (A7), of the log's, the issuer's and the service's
-// own doors (B7, B8, D4, D8, E6, E8, E9, G6 to G8, H4 to H6, I1, I2, I6, I7, J1,
+// own doors (B7, B8, D4, D8, E6, E8, E9, G6 to G8, H5, H6, I1, I2, I6, I7, J1,
 // J4, K1 to K4): docs/attacks.md says where those are tested.
 func rows() []required {
 	logged := []string{"legacy", "legacy-id", "att", "att-id", "bundle", "bundle-id", "attested", "attested-id", "v0.1", "v0.2", "message", "message-id"}
@@ -44,7 +44,7 @@ func rows() []required {
 		{"E1", nil}, {"E2", certified}, {"E3", nil}, {"E5", certified}, {"E7", every},
 		{"F1", every}, {"F2", statements}, {"F3", every}, {"F4", nil}, {"F5", every}, {"F6", nil}, {"F7", every},
 		{"G1", nil}, {"G2", nil}, {"G3", every}, {"G4", nil}, {"G5", nil},
-		{"H1", every}, {"H2", append([]string{"message"}, statements...)}, {"H3", every}, {"H7", json}, {"H8", nil}, {"H9", every},
+		{"H1", every}, {"H2", append([]string{"message"}, statements...)}, {"H3", every}, {"H4", nil}, {"H7", json}, {"H8", nil}, {"H9", every},
 		{"H10", []string{"jws", "cose"}}, {"H11", nil},
 		{"I3", nil}, {"I4", nil}, {"I5", nil},
 		{"J2", append([]string{"jws", "cose"}, keyed...)}, {"J3", every}, {"J5", logged},
