@@ -152,7 +152,7 @@ func (d *NotaryDraft) cose() []byte {
 	for name, value := range values {
 		protected[name] = value
 	}
-	raw, err := cbor.Marshal(protected)
+	raw, err := marshalCBOR(protected)
 	must(d.tb, err)
 	message, err := cbor.Marshal([]any{"Signature1", raw, []byte{}, []byte(d.Payload)})
 	must(d.tb, err)
@@ -161,7 +161,7 @@ func (d *NotaryDraft) cose() []byte {
 	if d.Stamp != nil {
 		header["io.cncf.notary.timestampSignature"] = d.token(signature)
 	}
-	b, err := cbor.Marshal(cbor.Tag{Number: 18, Content: []any{raw, header, []byte(d.Payload), signature}})
+	b, err := marshalCBOR(cbor.Tag{Number: 18, Content: []any{raw, header, []byte(d.Payload), signature}})
 	must(d.tb, err)
 	return b
 }
