@@ -17,6 +17,10 @@ GOFUMPT       := $(TOOLS)/gofumpt-v0.12.0
 # A count, not a time: a run that ends by its clock can be reported as a failure.
 FUZZTIME ?= 20000x
 
+# What the collector of each fuzzing process aims below; targets that read sizes
+# from their input bound the allocations of each one themselves.
+FUZZMEM ?= 512MiB
+
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
@@ -62,7 +66,7 @@ fuzz: ## run every fuzz target FUZZTIME (20000x, or 30s)
 	for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
 	  $(GO) test -c -fuzz Fuzz -o "$$work/fuzz.test" $$dir; \
 	  for name in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | sed 's/^func //'); do \
-	    echo "== $$dir $$name"; (cd $$dir && "$$work/fuzz.test" -test.run '^$$' -test.fuzz "^$$name\$$" \
+	    echo "== $$dir $$name"; (cd $$dir && GOMEMLIMIT=$(FUZZMEM) "$$work/fuzz.test" -test.run '^$$' -test.fuzz "^$$name\$$" \
 	      -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1x -test.fuzzcachedir "$$work/cache"); \
 	  done; done
 

@@ -1,10 +1,28 @@
 package verifier
 
 import (
+	"runtime/metrics"
 	"testing"
 
 	"github.com/countersign/countersign/attest"
+	"github.com/countersign/countersign/attest/notary"
 )
+
+// tryBounded is try with a bound on what one input may allocate: a size that the
+// input tells is not believed.
+func (c *court) tryBounded(t *testing.T, a attachment, input int) {
+	t.Helper()
+	read := func() uint64 {
+		s := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+		metrics.Read(s)
+		return s[0].Value.Uint64()
+	}
+	before := read()
+	c.try(a)
+	if used, most := read()-before, uint64(32<<20)+512*uint64(input); used > most {
+		t.Fatalf("%d bytes of input took %d bytes", input, used)
+	}
+}
 
 // FuzzBundle: whatever the bytes, no panic, and nothing passes that is not an
 // honest signature.
@@ -15,7 +33,7 @@ func FuzzBundle(f *testing.F) {
 	f.Add([]byte(`{"mediaType":"application/vnd.dev.sigstore.bundle.v0.3+json","verificationMaterial":{},"dsseEnvelope":{}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c.tb = t
-		c.try(attachment{format: formatBundle, bundle: raw})
+		c.tryBounded(t, attachment{format: formatBundle, bundle: raw}, len(raw))
 	})
 }
 
@@ -34,7 +52,7 @@ func FuzzLegacy(f *testing.F) {
 		if stamp != "" {
 			annotations[annotationTimestamp] = stamp
 		}
-		c.try(attachment{format: formatLegacy, payload: payload, annotations: annotations})
+		c.tryBounded(t, attachment{format: formatLegacy, payload: payload, annotations: annotations}, len(payload)+len(signature)+len(log)+len(stamp))
 	})
 }
 
@@ -46,7 +64,7 @@ func FuzzLegacyAttestation(f *testing.F) {
 	f.Add([]byte(`{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"sig":"AA=="}]}`), "{}", "{}")
 	f.Fuzz(func(t *testing.T, payload []byte, log, stamp string) {
 		c.tb = t
-		c.try(attachment{format: formatLegacyAttestation, payload: payload, annotations: map[string]string{annotationLog: log, annotationTimestamp: stamp}})
+		c.tryBounded(t, attachment{format: formatLegacyAttestation, payload: payload, annotations: map[string]string{annotationLog: log, annotationTimestamp: stamp}}, len(payload)+len(log)+len(stamp))
 	})
 }
 
@@ -66,5 +84,38 @@ func FuzzTimestamp(f *testing.F) {
 		if known && fault == nil && !at.Equal(bundle.At) {
 			t.Fatalf("proved %s", at)
 		}
+	})
+}
+
+// fuzzEnvelope is FuzzBundle for envelopes of the Notary Project.
+func fuzzEnvelope(f *testing.F, mediaType string) {
+	f.Helper()
+	all := notarySpecies(f)
+	for _, s := range all {
+		if a, ok := s.attach(s.document); ok && a.envelope.MediaType == mediaType {
+			f.Add(a.envelope.Content)
+		}
+	}
+	f.Add([]byte{0xd2, 0x84, 0x5b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xa0, 0x41, 0x00, 0x41, 0x00})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c := all[0].court
+		c.tb = t
+		c.tryBounded(t, envelopeOf(mediaType, raw), len(raw))
+	})
+}
+
+func FuzzJWS(f *testing.F)  { fuzzEnvelope(f, notary.MediaTypeJWS) }
+func FuzzCOSE(f *testing.F) { fuzzEnvelope(f, notary.MediaTypeCOSE) }
+
+// FuzzIdentity is FuzzBundle for signers known by a certificate.
+func FuzzIdentity(f *testing.F) {
+	all := identitySpecies(f)
+	for _, s := range all[:2] {
+		f.Add(s.document)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c := all[0].court
+		c.tb = t
+		c.tryBounded(t, attachment{format: formatBundle, bundle: raw}, len(raw))
 	})
 }

@@ -157,7 +157,7 @@ func attestationSpecies(t *testing.T) []species {
 
 // identitySpecies are signatures by certificate. Donors have the same authority
 // and another identity, another artifact, another time, or no certificate.
-func identitySpecies(t *testing.T) []species {
+func identitySpecies(t testing.TB) []species {
 	c, authority, ca, draft := newIdentityCourt(t)
 	digest, other := c.bench.artifact.digest, attest.DigestOf([]byte("other"))
 	ask := testauthority.CertificateRequest{Issuer: courtIssuer, Subject: courtSubject, At: draft.At}
@@ -197,7 +197,7 @@ func identitySpecies(t *testing.T) []species {
 }
 
 // notarySpecies are envelopes of the Notary Project, as they are and unfolded.
-func notarySpecies(t *testing.T) []species {
+func notarySpecies(t testing.TB) []species {
 	authority, ca := testauthority.New(t), testauthority.NewNotaryCA(t, "acme CA")
 	c, bundle := newCourtOf(t, authority)
 	c.honest = nil
@@ -257,7 +257,7 @@ func notarySpecies(t *testing.T) []species {
 }
 
 // unfoldJWS writes the header and the payload of a JWS as the JSON that they are.
-func unfoldJWS(t *testing.T, envelope []byte) []byte {
+func unfoldJWS(t testing.TB, envelope []byte) []byte {
 	t.Helper()
 	var tree map[string]any
 	if err := json.Unmarshal(envelope, &tree); err != nil {

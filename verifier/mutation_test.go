@@ -325,7 +325,7 @@ func attestationDocument(t *testing.T, d *testauthority.AttestationDraft) []byte
 
 // legacyDocument holds a legacy signature as one JSON tree, annotations
 // unfolded, for the mutator.
-func legacyDocument(t *testing.T, d *testauthority.LegacyDraft) []byte {
+func legacyDocument(t testing.TB, d *testauthority.LegacyDraft) []byte {
 	t.Helper()
 	tree := map[string]any{"payload": base64.StdEncoding.EncodeToString(d.Payload)}
 	for name, text := range d.Annotations() {
