@@ -52,7 +52,6 @@ func rewritable(f form) bool    { return !strings.HasPrefix(f.name, "message") }
 func bundles(f form) bool {
 	return f.logged && !strings.HasPrefix(f.name, "legacy") && f.name != "att" && f.name != "att-id"
 }
-func promised(f form) bool { return f.version != "" || !bundles(f) }
 
 // hexOf replaces a digest by another.
 func hexOf(from, to attest.Digest) func(string) string {
