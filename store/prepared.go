@@ -27,7 +27,7 @@ func newPrepared(pool *sql.DB) *prepared {
 // QueryRowContext is sql.DB's. What cannot be compiled is asked as it is, so that
 // the pool says why.
 func (p *prepared) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	if statement := p.statement(ctx, query); statement != nil {
+	if statement := p.statement(ctx, query); statement != nil { //nolint:sqlclosecheck // kept until the pool is closed
 		return statement.QueryRowContext(ctx, args...)
 	}
 	return p.DB.QueryRowContext(ctx, query, args...)
@@ -42,14 +42,14 @@ func (p *prepared) statement(ctx context.Context, query string) *sql.Stmt {
 		return known
 	}
 	// The pool closes it when it is closed.
-	made, err := p.PrepareContext(ctx, query) //nolint:sqlclosecheck // as said
+	made, err := p.PrepareContext(ctx, query)
 	if err != nil {
 		return nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if known = p.statements[query]; known != nil {
-		_ = made.Close()
+		_ = made.Close() //nolint:sqlclosecheck // another is kept
 		return known
 	}
 	p.statements[query] = made
