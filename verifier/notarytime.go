@@ -42,7 +42,6 @@ func (s *stampRoots) prove(of stamp, signature []byte) (at time.Time, known bool
 	if err != nil {
 		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp is of another signature").because(err)
 	}
-	//nolint:contextcheck // it asks nobody: revocation is not looked up
 	chain, err := token.Verify(context.Background(), x509.VerifyOptions{Roots: s.pool, CurrentTime: told.Value})
 	var unknown x509.UnknownAuthorityError
 	switch {
