@@ -262,8 +262,9 @@ func (h *house) settled() (size int) {
 	const looks = 5 // a change may not have begun to wait
 	for same := 0; same < looks; same++ {
 		metrics := string(h.ask(http.MethodGet, "/metrics", h.secret, "").body)
+		var origin string
 		var now int
-		_, err := fmt.Sscanf(string(h.ask(http.MethodGet, "/api/v2/checkpoint", "", "").body), "127.0.0.1\n%d\n", &now)
+		_, err := fmt.Sscanf(string(h.ask(http.MethodGet, "/api/v2/checkpoint", "", "").body), "%s\n%d\n", &origin, &now)
 		h.must(err)
 		if now != size || !strings.Contains(metrics, "\ncountersign_journal_waiting_anchors 0\n") {
 			same = -1

@@ -231,7 +231,7 @@ func TestRefused(t *testing.T) {
 		contacted bool
 	}{
 		"not a reference":     {ci(), signing(func(r *signer.Request) { r.Image = "UPPER/case" }), signer.ErrRequest, "invalid_request", nil, false},
-		"unknown format":      {ci(), signing(func(r *signer.Request) { r.Formats = []string{"notation"} }), signer.ErrRequest, "invalid_request", nil, false},
+		"unknown format":      {ci(), signing(func(r *signer.Request) { r.Formats = []string{"jar"} }), signer.ErrRequest, "invalid_request", nil, false},
 		"no key":              {ci(), signing(func(r *signer.Request) { r.Key = "" }), signer.ErrIdentityKey, "identity_required", nil, false},
 		"identity key":        {ci(), signing(func(r *signer.Request) { r.Key = "identity" }), signer.ErrIdentityKey, "identity_required", nil, false},
 		"bad idempotency key": {ci(), signing(func(r *signer.Request) { r.IdempotencyKey = "a b" }), signer.ErrRequest, "invalid_request", nil, false},
