@@ -130,7 +130,7 @@ func identities(t testing.TB, n notation, who string) {
 // without our timestamps; not under another root, name or after its expiry.
 func TestInteropWeVerifyNotations(t *testing.T) {
 	for kind, registry := range registries(t) {
-		p := newProcess(t)
+		p := newProcess(t, "--verify-failed-ttl", "0s") // what notation attaches shall count at once
 		p.start()
 		p.trustAll(registry, "release")
 		n, other := newNotation(t), newNotation(t)
