@@ -109,7 +109,12 @@ func (l *testLog) file(t testing.TB, path string) []byte {
 
 func (l *testLog) write(t testing.TB, path string, b []byte) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(l.dir, path), b, 0o600); err != nil {
+	path = filepath.Join(l.dir, path)
+	// A log that grew past a whole tile in one step never had the partial ones.
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
