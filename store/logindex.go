@@ -139,12 +139,20 @@ func (l logIndex) Record(ctx context.Context, shard int, first uint64, entries [
 }
 
 // replaceLogEntry keeps the moment at which an entry was first seen through a
-// rebuild.
+// rebuild, and leaves a row alone that says the same already: digests are random,
+// so each index entry that is written anew is a page read and written somewhere
+// else, and a rebuild would slow down with the log's size.
 const replaceLogEntry = `ON CONFLICT (shard, position) DO UPDATE SET kind = excluded.kind, version = excluded.version,
 	digest = excluded.digest, key_id = excluded.key_id, issuer = excluded.issuer, subject = excluded.subject,
-	time = CASE WHEN log_entries.leaf_hash = excluded.leaf_hash AND excluded.certified = 0 AND log_entries.certified = 0
-		AND log_entries.time < excluded.time THEN log_entries.time ELSE excluded.time END,
-	leaf_hash = excluded.leaf_hash, certified = excluded.certified`
+	time = ` + firstSeen + `, leaf_hash = excluded.leaf_hash, certified = excluded.certified
+	WHERE log_entries.leaf_hash <> excluded.leaf_hash OR log_entries.kind <> excluded.kind
+	OR log_entries.version <> excluded.version OR log_entries.digest <> excluded.digest
+	OR log_entries.key_id <> excluded.key_id OR log_entries.issuer <> excluded.issuer
+	OR log_entries.subject <> excluded.subject OR log_entries.certified <> excluded.certified
+	OR log_entries.time <> ` + firstSeen
+
+const firstSeen = `CASE WHEN log_entries.leaf_hash = excluded.leaf_hash AND excluded.certified = 0 AND log_entries.certified = 0
+	AND log_entries.time < excluded.time THEN log_entries.time ELSE excluded.time END`
 
 // advanceIndex moves the shard's size, which lets one recorder at a time through.
 func advanceIndex(ctx context.Context, s session, shard int, first, count int64) error {

@@ -30,7 +30,7 @@ func OpenSQLite(ctx context.Context, path string) (*DB, error) {
 	if err := createPrivate(path); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
-	writer, err := openSQLitePool(path, 1, url.Values{"_txlock": {"immediate"}})
+	writer, err := openSQLitePool(path, 1, url.Values{"_txlock": {"immediate"}, "_pragma": {writerCache}})
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +51,11 @@ func OpenSQLite(ctx context.Context, path string) (*DB, error) {
 		closers: []func() error{g.close, readers.Close, writer.Close},
 	}, nil
 }
+
+// writerCache is how much of the database the writer keeps at most, in KiB below
+// zero. Indexes by digest are written at random places: with SQLite's own 2 MiB,
+// a log of half a million entries reads a page of the file for nearly every entry.
+const writerCache = "cache_size(-32768)"
 
 // createPrivate makes the database's files before SQLite would make them with
 // wider permissions, and makes a new name in the directory durable.
