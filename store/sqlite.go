@@ -34,6 +34,9 @@ func OpenSQLite(ctx context.Context, path string) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := probe(ctx, writer); err != nil {
+		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), writer.Close())
+	}
 	if err := migrate(ctx, goose.DialectSQLite3, "sqlite", writer); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), writer.Close())
 	}
@@ -50,6 +53,17 @@ func OpenSQLite(ctx context.Context, path string) (*DB, error) {
 		chain:   g,
 		closers: []func() error{g.close, readers.Close, writer.Close},
 	}, nil
+}
+
+// probe begins a first transaction. A disk that fails while the index of the
+// write-ahead log is made leaves the connection waiting for a lock of its own,
+// ten seconds a statement; the migrations would go on trying for minutes.
+func probe(ctx context.Context, writer *sql.DB) error {
+	tx, err := writer.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	return tx.Rollback()
 }
 
 // writerCache is how much of the database the writer keeps at most, in KiB below
