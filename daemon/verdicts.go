@@ -9,6 +9,7 @@ import (
 
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/revocation"
 	"github.com/countersign/countersign/verifier"
 )
 
@@ -21,6 +22,9 @@ type VerdictConfig struct {
 	// StaleIfError is the age up to which a PASSED is answered, and marked, while
 	// its registry cannot be reached; 0 is never.
 	StaleIfError time.Duration
+	// RevocationHosts may have private addresses when asked whether a certificate
+	// is revoked.
+	RevocationHosts []string
 }
 
 // Check refuses what is beyond the limits.
@@ -44,10 +48,13 @@ func (j judged) Resolve(ctx context.Context, ref registry.Reference) (registry.M
 }
 
 func (d *Daemon) openVerifier(_ context.Context, s *services) error {
-	var err error
+	revocations, err := revocation.New(revocation.Config{PrivateHosts: d.cfg.Verdicts.RevocationHosts})
+	if err != nil {
+		return err
+	}
 	s.verifier, err = verifier.New(verifier.Config{
 		Registry: judged{s.registry}, Archive: s.archive, Keys: d.ring, Policies: policies{d.catalog},
-		Trust: s.trustRoot, Roots: d.catalog, Exceptions: d.catalog, References: d.ring, PublicURL: s.publicURL, Version: d.cfg.Version,
+		Trust: s.trustRoot, Roots: d.catalog, Exceptions: d.catalog, References: d.ring, Revocations: revocations, PublicURL: s.publicURL, Version: d.cfg.Version,
 		NewID: newID, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
 		PassedTTL: d.cfg.Verdicts.PassedTTL, FailedTTL: d.cfg.Verdicts.FailedTTL, StaleIfError: d.cfg.Verdicts.StaleIfError,
 	})

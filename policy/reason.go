@@ -19,6 +19,7 @@ const (
 	IdentityMismatch      Code = "identity_mismatch"
 	CertificateInvalid    Code = "certificate_invalid"
 	CertificateExpired    Code = "certificate_expired"
+	CertificateRevoked    Code = "certificate_revoked"
 	SignatureExpired      Code = "signature_expired"
 	KeyRevoked            Code = "key_revoked"
 	KeyOutsideWindow      Code = "key_outside_window"

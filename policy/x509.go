@@ -19,10 +19,10 @@ import (
 // revocation would be told.
 type Revocation string
 
-// The rules. Nothing is fetched from where a certificate points to.
+// The rules.
 const (
-	// RevocationCheck, the default, refuses such a certificate: nobody here
-	// knows whether it was revoked.
+	// RevocationCheck, the default, asks there, and refuses a certificate of
+	// which nothing is said.
 	RevocationCheck Revocation = "check"
 	// RevocationSkip accepts it unchecked.
 	RevocationSkip Revocation = "skip"

@@ -1,7 +1,6 @@
 package verifier
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/x509"
@@ -16,6 +15,7 @@ import (
 	"github.com/countersign/countersign/attest/notary"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/revocation"
 	"github.com/countersign/countersign/tlog"
 )
 
@@ -129,6 +129,7 @@ func (s *signed) expires(p *proof) time.Time {
 type holders struct {
 	*policy.X509Authority
 	anchors []anchor
+	revoked revoked
 	// managed: the service certified its own managed keys, whose identity is
 	// their key's.
 	managed bool
@@ -184,7 +185,11 @@ func (h *holders) admit(key *candidate, e *evidence, p *proof, now time.Time, na
 	if f := h.chain(n.Chain, at, len(p.times) > 0); f != nil {
 		return f
 	}
-	if f := h.revocable(n.Chain); f != nil {
+	var signed time.Time
+	if n.Scheme == notary.SchemeSigningAuthority {
+		signed = n.SigningTime
+	}
+	if f := h.revoked(n.Chain, revocation.CodeSigning, signed); f != nil {
 		return f
 	}
 	if !h.Matches(n.Chain[0]) {
@@ -284,20 +289,4 @@ func verifiesBelow(chain []*x509.Certificate, root *x509.Certificate, times []ti
 		}
 	}
 	return true
-}
-
-// revocable refuses certificates whose revocation would be told somewhere,
-// unless the policy says that nobody asks there (row D6).
-func (h *holders) revocable(chain []*x509.Certificate) *fault {
-	if h.Revocation == policy.RevocationSkip || !pointsSomewhere(chain) {
-		return nil
-	}
-	return faultf(policy.CertificateInvalid, "the certificate names a place that tells whether it is revoked, and this service does not ask there: set revocation: skip in the policy to accept it unchecked")
-}
-
-func pointsSomewhere(chain []*x509.Certificate) bool {
-	return slices.ContainsFunc(chain, func(c *x509.Certificate) bool {
-		self := bytes.Equal(c.RawSubject, c.RawIssuer)
-		return !self && len(c.CRLDistributionPoints)+len(c.OCSPServer) > 0
-	})
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/notaryproject/tspclient-go"
 
 	"github.com/countersign/countersign/policy"
+	"github.com/countersign/countersign/revocation"
 	"github.com/countersign/countersign/trust"
 )
 
@@ -19,8 +20,8 @@ type stampRoots struct {
 	pool *x509.CertPool
 	// none: nobody is believed.
 	none bool
-	// revocation is the policy's rule for their certificates (row D6).
-	revocation policy.Revocation
+	// revoked refuses chains of theirs (row D6).
+	revoked revoked
 }
 
 // prove is the time that an authority below one of the roots puts to a
@@ -53,8 +54,8 @@ func (s *stampRoots) prove(of stamp, signature []byte) (at time.Time, known bool
 	if err := notaryx509.ValidateTimestampingCertChain(chain); err != nil {
 		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp authority's certificates break the rules of the Notary Project").because(err)
 	}
-	if s.revocation != policy.RevocationSkip && pointsSomewhere(chain) {
-		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp authority's certificate names a place that tells whether it is revoked, and this service does not ask there: set revocation: skip in the policy to accept it unchecked")
+	if f := s.revoked(chain, revocation.Timestamping, time.Time{}); f != nil {
+		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp authority: %s", f.text).because(f.cause)
 	}
 	return told.Value.UTC(), true, nil
 }
@@ -62,7 +63,7 @@ func (s *stampRoots) prove(of stamp, signature []byte) (at time.Time, known bool
 // x509Of reads the roots of an x509 authority. A trusted root that does not
 // exist is a fault of the policy; a store that cannot be read is an error.
 func (r *round) x509Of(ctx context.Context, s signer, who *policy.X509Authority) (signer, error) {
-	s.x509 = &holders{X509Authority: who, anchors: anchorsOf(who.Roots)}
+	s.x509 = &holders{X509Authority: who, anchors: anchorsOf(who.Roots), revoked: r.revokedBy(ctx, who.Revocation)}
 	switch who.TrustRoot {
 	case "":
 	case policy.SelfRoot:
@@ -79,7 +80,7 @@ func (r *round) x509Of(ctx context.Context, s signer, who *policy.X509Authority)
 		s.fault = faultf(policy.PolicyError, "authority %s names a trusted root without certificates to sign under", s.name)
 	}
 	if len(who.TimestampRoots) > 0 || who.Timestamp == policy.TimestampIgnored {
-		s.trusted = s.trusted.stampedBelow(who)
+		s.trusted = s.trusted.stampedBelow(who, s.x509.revoked)
 	}
 	return s, nil
 }
@@ -98,14 +99,14 @@ func (i *issuers) anchors() []anchor {
 }
 
 // stampedBelow is the same trusted root with other timestamp authorities.
-func (t *trusted) stampedBelow(who *policy.X509Authority) *trusted {
+func (t *trusted) stampedBelow(who *policy.X509Authority, revoked revoked) *trusted {
 	pool := x509.NewCertPool()
 	for _, c := range who.TimestampRoots {
 		pool.AddCert(c)
 	}
 	return &trusted{
 		logs: t.logs, issuers: t.issuers, fingerprint: t.fingerprint,
-		roots: &stampRoots{pool: pool, none: who.Timestamp == policy.TimestampIgnored, revocation: who.Revocation},
+		roots: &stampRoots{pool: pool, none: who.Timestamp == policy.TimestampIgnored, revoked: revoked},
 	}
 }
 

@@ -48,6 +48,8 @@ type round struct {
 	ahead *ahead
 	// unreached: the registry gave no answer about what is attached.
 	unreached bool
+	// asked: something rests on what was said about revoked certificates.
+	asked bool
 	// explained is nil unless an explanation is asked for.
 	explained *Explanation
 }
@@ -317,6 +319,9 @@ func (r *round) outcome() outcome {
 		}
 		out.policies = append(out.policies, result)
 		out.expire(s.outcome.Expires)
+	}
+	if r.asked {
+		out.expire(r.bench.now.Add(limits.RevocationAge))
 	}
 	return out
 }

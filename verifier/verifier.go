@@ -2,6 +2,7 @@ package verifier
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/revocation"
 	"github.com/countersign/countersign/trust"
 )
 
@@ -110,6 +112,12 @@ type Exceptions interface {
 	Exceptions(ctx context.Context) ([]*policy.Exception, error)
 }
 
+// Revocations asks the places that certificates name whether they are revoked.
+type Revocations interface {
+	// Check is package revocation's.
+	Check(ctx context.Context, chain []*x509.Certificate, use revocation.Use, at time.Time) error
+}
+
 // Config wires a Verifier. Registry, Archive, Keys, Policies, Trust and NewID
 // are required.
 type Config struct {
@@ -125,6 +133,9 @@ type Config struct {
 	Roots Roots
 	// References reads keys that policies name by reference; optional, none.
 	References References
+	// Revocations asks whether certificates of the Notary Project are revoked;
+	// optional, nobody does, and those that name a place to ask are refused.
+	Revocations Revocations
 	// Exceptions are to the policies; optional, none.
 	Exceptions Exceptions
 	// NewID makes the id of a decision, a UUIDv7.

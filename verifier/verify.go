@@ -32,7 +32,9 @@ type Verifier struct {
 	roots    Roots
 	// exceptions is nil without any.
 	exceptions Exceptions
-	newID      func() string
+	// revocations is nil where nobody asks.
+	revocations Revocations
+	newID       func() string
 	// referencing and references are of keys by reference.
 	referencing References
 	references  referenced
@@ -58,7 +60,7 @@ func New(c Config) (*Verifier, error) {
 	}
 	v := &Verifier{
 		registry: c.Registry, archive: c.Archive, keys: c.Keys, policies: c.Policies,
-		trust: c.Trust, roots: c.Roots, exceptions: c.Exceptions, newID: c.NewID, referencing: c.References, clock: c.Clock, log: c.Logger,
+		trust: c.Trust, roots: c.Roots, exceptions: c.Exceptions, revocations: c.Revocations, newID: c.NewID, referencing: c.References, clock: c.Clock, log: c.Logger,
 		large:     make(room, limits.LargeRounds),
 		publicURL: c.PublicURL, version: c.Version,
 	}

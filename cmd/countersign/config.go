@@ -58,6 +58,7 @@ func settings() []setting {
 		{"monitor.also", "", "URLs of mirrors that must serve the same log, separated by commas"},
 		{"verify.passed-ttl", limits.PassedTTL, "how long a PASSED is answered again while nothing that it rests on changed (0 to 1h)"},
 		{"verify.failed-ttl", limits.FailedTTL, "the same for a FAILED; a signature that only the registry has is seen after that (0 to 1h)"},
+		{"verify.revocation-hosts", "", "hosts, separated by commas, that may have private addresses when asked whether an X.509 certificate is revoked"},
 		{"verify.stale-if-error", time.Duration(0), "how old a PASSED may be that is answered, marked as stale, while the registry cannot be reached (0 is never, at most 24h)"},
 		{"keys.refs", "", "references by which API callers may adopt keys of other back ends, separated by commas; * stands for one name, as in hashivault://*"},
 		{"authorities.ca-root", "", "reference of the certificate authority's root key when it is made; empty is the data folder"},
@@ -262,6 +263,7 @@ func verdictConfig(k *koanf.Koanf) (daemon.VerdictConfig, error) {
 	}
 	c := daemon.VerdictConfig{
 		PassedTTL: ttl("verify.passed-ttl"), FailedTTL: ttl("verify.failed-ttl"), StaleIfError: k.Duration("verify.stale-if-error"),
+		RevocationHosts: list(k.String("verify.revocation-hosts")),
 	}
 	if err := c.Check(); err != nil {
 		return c, fmt.Errorf("%w: verify: %w", errConfig, err)

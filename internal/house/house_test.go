@@ -31,7 +31,7 @@ var layers = map[string]int{
 	"keys": 2, "tlog/sequencer": 2, "tlog/witness": 2, "tlog/monitor": 2, "authority": 2,
 	"archive": 2, "registry": 2, "trust/tuf": 2, "identity/oidc": 2, "identity/token": 2,
 	"audit": 2, "policy/condition": 2, "policy/slsa": 2, "identity/mtls": 2, "tlog/search": 2,
-	"audit/anchor": 2,
+	"audit/anchor": 2, "revocation": 2,
 	"backup":       3, "policy": 3, "catalog": 3, "keys/kms": 3, "keys/pkcs11": 3,
 	"policy/convert": 3,
 	"signer":         4, "verifier": 4,

@@ -481,6 +481,13 @@ const (
 	PassedTTL     = time.Minute
 	FailedTTL     = 3 * time.Second
 	VerdictTTLMax = time.Hour
+	// RevocationTimeout bounds one question whether certificates are revoked,
+	// RevocationAge how old its answer may be, and RevocationChains how many are
+	// remembered. RevocationHeader bounds the header of what a responder sends.
+	RevocationTimeout = 4 * time.Second
+	RevocationAge     = 5 * time.Minute
+	RevocationChains  = 4096
+	RevocationHeader  = 16 << 10
 	// Verdicts bounds the verdicts that are remembered.
 	Verdicts = 20_000
 	// StaleIfErrorMax is the most that a verdict may be old that is answered

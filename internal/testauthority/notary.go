@@ -38,7 +38,7 @@ func NewNotaryCA(tb testing.TB, name string) *NotaryCA {
 		return &x509.Certificate{
 			SerialNumber: serial(tb), Subject: pkix.Name{Organization: []string{name}, CommonName: common},
 			NotBefore: time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC),
-			IsCA: true, BasicConstraintsValid: true, MaxPathLen: below, MaxPathLenZero: below == 0, KeyUsage: x509.KeyUsageCertSign,
+			IsCA: true, BasicConstraintsValid: true, MaxPathLen: below, MaxPathLenZero: below == 0, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 		}
 	}
 	self := template("root", 1)

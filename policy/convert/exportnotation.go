@@ -95,11 +95,11 @@ func notationSigner(f field) any {
 		s.kind = "signingAuthority"
 	}
 	revocation := x.get("revocation")
-	if revocation.is(string(policy.RevocationCheck)) {
-		revocation.refuse("a certificate that names where its revocation is told is asked about and let in there, and refused here: write revocation: skip")
+	if revocation.is(string(policy.RevocationSkip)) {
+		revocation.exact("override revocation: skip")
+		s.override["revocation"] = "skip"
 	}
-	revocation.exact("override revocation: skip")
-	s.override["revocation"] = "skip"
+	revocation.exact("level strict")
 	s.readTimes(x)
 	for _, subject := range x.get("subjects").items() {
 		if notationIdentity(subject) {

@@ -140,7 +140,7 @@ func (n *notation) level() bool {
 		level.refuse("admits without a signature: leave these images to no policy, which denies, or add an exception with a digest and an end")
 		return false
 	case "strict":
-		level.narrowed("mode enforce; certificates that name a place of their revocation are refused, since nobody asks there")
+		level.exact("mode enforce, revocation: check")
 	case "permissive":
 		level.narrowed("mode enforce; expiry, timestamps and revocation are enforced too, and not only logged")
 	case "audit":
