@@ -43,12 +43,14 @@ func TestCheck(t *testing.T) {
 		points        func(*x509.Certificate)
 		good, revoked error
 	}{
-		"a list":           {func(c *x509.Certificate) { c.CRLDistributionPoints = []string{r.URL + "/crl"} }, nil, revocation.ErrRevoked},
-		"a responder":      {func(c *x509.Certificate) { c.OCSPServer = []string{r.URL + "/ocsp"} }, nil, revocation.ErrRevoked},
-		"both, one silent": {func(c *x509.Certificate) { c.OCSPServer, c.CRLDistributionPoints = []string{silent.URL}, []string{r.URL + "/crl"} }, nil, revocation.ErrRevoked},
-		"none":             {func(*x509.Certificate) {}, nil, nil},
-		"silence":          {func(c *x509.Certificate) { c.CRLDistributionPoints = []string{silent.URL} }, revocation.ErrUnknown, revocation.ErrUnknown},
-		"a redirect":       {func(c *x509.Certificate) { c.CRLDistributionPoints = []string{elsewhere.URL} }, revocation.ErrUnknown, revocation.ErrUnknown},
+		"a list":      {func(c *x509.Certificate) { c.CRLDistributionPoints = []string{r.URL + "/crl"} }, nil, revocation.ErrRevoked},
+		"a responder": {func(c *x509.Certificate) { c.OCSPServer = []string{r.URL + "/ocsp"} }, nil, revocation.ErrRevoked},
+		"both, one silent": {func(c *x509.Certificate) {
+			c.OCSPServer, c.CRLDistributionPoints = []string{silent.URL}, []string{r.URL + "/crl"}
+		}, nil, revocation.ErrRevoked},
+		"none":       {func(*x509.Certificate) {}, nil, nil},
+		"silence":    {func(c *x509.Certificate) { c.CRLDistributionPoints = []string{silent.URL} }, revocation.ErrUnknown, revocation.ErrUnknown},
+		"a redirect": {func(c *x509.Certificate) { c.CRLDistributionPoints = []string{elsewhere.URL} }, revocation.ErrUnknown, revocation.ErrUnknown},
 		"a list of another authority of that name": {func(c *x509.Certificate) { c.CRLDistributionPoints = []string{other.URL + "/crl"} }, revocation.ErrUnknown, revocation.ErrUnknown},
 		"an answer of another authority":           {func(c *x509.Certificate) { c.OCSPServer = []string{other.URL + "/ocsp"} }, revocation.ErrUnknown, revocation.ErrUnknown},
 	} {

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/crypto/ocsp"
+
+	"github.com/countersign/countersign/internal/clock"
 )
 
 // Revoker tells, over HTTP, which certificates of a NotaryCA are revoked: a list
@@ -43,7 +45,7 @@ func (c *NotaryCA) Revoker() *Revoker {
 func (r *Revoker) Revoke(cert *x509.Certificate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.revoked[cert.SerialNumber.String()] = time.Now().Add(-time.Minute)
+	r.revoked[cert.SerialNumber.String()] = now().Add(-time.Minute)
 }
 
 // ServeHTTP answers by the beginning of the path: a ServeMux would take the
@@ -59,11 +61,14 @@ func (r *Revoker) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 	}
 }
 
+// now is the real time: the library that reads the answers has no other clock.
+func now() time.Time { return clock.System{}.Now() }
+
 func (r *Revoker) list(w http.ResponseWriter, _ *http.Request) {
 	r.Asked.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	template := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Hour), NextUpdate: time.Now().Add(time.Hour)}
+	template := &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: now().Add(-time.Hour), NextUpdate: now().Add(time.Hour)}
 	for serial, at := range r.revoked {
 		number, _ := new(big.Int).SetString(serial, 10)
 		template.RevokedCertificateEntries = append(template.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: number, RevocationTime: at})
@@ -97,7 +102,7 @@ func (r *Revoker) status(w http.ResponseWriter, request *http.Request) {
 	r.mu.Lock()
 	at, revoked := r.revoked[asked.SerialNumber.String()]
 	r.mu.Unlock()
-	answer := ocsp.Response{Status: ocsp.Good, SerialNumber: asked.SerialNumber, ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour)}
+	answer := ocsp.Response{Status: ocsp.Good, SerialNumber: asked.SerialNumber, ThisUpdate: now().Add(-time.Minute), NextUpdate: now().Add(time.Hour)}
 	if revoked {
 		answer.Status, answer.RevokedAt, answer.RevocationReason = ocsp.Revoked, at, ocsp.KeyCompromise
 	}
