@@ -42,6 +42,7 @@ import (
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/keys/pkcs11"
 	"github.com/countersign/countersign/server"
+	"github.com/countersign/countersign/server/admission"
 	"github.com/countersign/countersign/signer"
 	"github.com/countersign/countersign/store"
 	"github.com/countersign/countersign/tlog/search"
@@ -84,6 +85,8 @@ type Config struct {
 	Backends map[string]keys.Backend
 	// Verdicts says how long verdicts are remembered.
 	Verdicts VerdictConfig
+	// Admission are the choices of the admission endpoints.
+	Admission admission.Settings
 	// Version is told by /healthz and the User-Agent.
 	Version string
 	// Clock is the machine's when nil; Logger discards when nil.

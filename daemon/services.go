@@ -21,6 +21,7 @@ import (
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/server"
+	"github.com/countersign/countersign/server/admission"
 	"github.com/countersign/countersign/signer"
 	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/verifier"
@@ -144,14 +145,17 @@ func (s *services) checkFresh(ctx context.Context, f signer.Fresh) error {
 }
 
 func (d *Daemon) openServer(_ context.Context, s *services) error {
-	var err error
+	rules, err := admission.New(d.cfg.Admission)
+	if err != nil {
+		return fmt.Errorf("the settings of admission: %w", err)
+	}
 	d.server, err = server.New(server.Config{
 		Signer: d.signer, Verifier: s.verifier, Keys: d.ring.Ring, Catalog: d.catalog,
 		Tokens: s.tokens, Authenticator: s.tokens, IdentityTokens: s.identities, ClientCertificates: s.clients, Registry: s.registry, Log: d.log,
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
-		Collectors: d.collectors(s), Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup, LogModes: d,
+		Collectors: d.collectors(s), Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup, LogModes: d, Admission: rules,
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})

@@ -26,7 +26,7 @@ import (
 // house is the whole service on a real data folder, with a registry, behind a
 // listener: what these tests speak to is what an operator starts.
 type house struct {
-	t        *testing.T
+	t        testing.TB
 	url      string
 	admin    *api.Client
 	secret   string
@@ -54,7 +54,7 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-func open(t *testing.T, change ...func(*daemon.Config)) *house {
+func open(t testing.TB, change ...func(*daemon.Config)) *house {
 	t.Helper()
 	ctx := context.Background()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")

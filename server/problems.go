@@ -27,6 +27,7 @@ import (
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/policy/convert"
 	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/server/admission"
 	"github.com/countersign/countersign/server/api"
 	"github.com/countersign/countersign/signer"
 	"github.com/countersign/countersign/store"
@@ -341,6 +342,7 @@ func stateProblems() []row {
 				registry.ErrReference, registry.ErrRule, keys.ErrName, keys.ErrAlgorithm, keys.ErrPurpose, keys.ErrReason,
 				ErrChain, ErrAuthorityLog, authority.ErrRevocation, tlog.ErrRequest, tlog.ErrPath, sequencer.ErrRange, authority.ErrQuery, token.ErrName, token.ErrRoles, token.ErrExpiry,
 				policy.ErrPolicy, policy.ErrGrant, policy.ErrException, convert.ErrDocument, convert.ErrKind, oidc.ErrIssuer, catalog.ErrName, catalog.ErrTrustRoot,
+				admission.ErrInvalid,
 			},
 		},
 	}

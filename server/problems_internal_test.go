@@ -24,7 +24,7 @@ func lower() []string {
 	return []string{
 		"store", "attest", "tlog", "trust", "identity", "identity/token", "identity/oidc", "keys", "tlog/sequencer",
 		"authority", "archive", "registry", "audit", "policy", "catalog", "signer", "verifier",
-		"internal/strictjson", "internal/glob", "trust/tuf", "tlog/search",
+		"internal/strictjson", "internal/glob", "trust/tuf", "tlog/search", "server/admission",
 	}
 }
 

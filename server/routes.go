@@ -59,7 +59,7 @@ func changedBy(roles ...identity.Role) access { return access{roles: roles, chan
 // what their own work needs.
 func roleTable(cfg Config) map[route]access {
 	table := map[route]access{}
-	for _, part := range []map[route]access{workRoles(cfg), trustRoles(), authorityRoles(cfg), accessRoles(), publicRoles(cfg)} {
+	for _, part := range []map[route]access{workRoles(cfg), admissionRoles(cfg), trustRoles(), authorityRoles(cfg), accessRoles(), publicRoles(cfg)} {
 		maps.Copy(table, part)
 	}
 	return table
@@ -68,8 +68,6 @@ func roleTable(cfg Config) map[route]access {
 // workRoles are of signing and verifying.
 func workRoles(cfg Config) map[route]access {
 	verify := access{roles: []identity.Role{identity.Verifier}, anonymous: cfg.AnonymousVerify}
-	admission := verify
-	admission.body = limits.AdmissionBody
 	blob := verify
 	blob.body = limits.BlobBody
 	read := by(identity.Signer, identity.Verifier, identity.Auditor)
@@ -88,7 +86,6 @@ func workRoles(cfg Config) map[route]access {
 		{http.MethodPost, "/v1/verify"}:               verify,
 		{http.MethodGet, "/v1/verify"}:                verify,
 		{http.MethodPost, "/v1/verify/blob"}:          blob,
-		{http.MethodPost, "/v1/admission/validate"}:   admission,
 		{http.MethodGet, "/v1/artifacts/:digest"}:     read,
 
 		{http.MethodPost, "/v1/artifacts/:digest/ingest"}: changedBy(identity.Signer, identity.Security),
@@ -96,6 +93,18 @@ func workRoles(cfg Config) map[route]access {
 		{http.MethodGet, "/v1/decisions/:id"}:             by(identity.Verifier, identity.Auditor),
 		{http.MethodGet, "/v1/audit"}:                     by(identity.Auditor),
 	}
+}
+
+// admissionRoles are of every admission protocol, which are as open as
+// verification.
+func admissionRoles(cfg Config) map[route]access {
+	table := map[route]access{}
+	for _, r := range new(Server).admissionTable() {
+		table[route{http.MethodPost, r.path}] = access{
+			roles: []identity.Role{identity.Verifier}, anonymous: cfg.AnonymousVerify, body: limits.AdmissionBody,
+		}
+	}
+	return table
 }
 
 // trustRoles are of keys, registries, policies, grants, issuers and trust roots.

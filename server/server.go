@@ -21,6 +21,7 @@ import (
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/registry"
+	"github.com/countersign/countersign/server/admission"
 	"github.com/countersign/countersign/signer"
 	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/trust"
@@ -115,6 +116,9 @@ type Config struct {
 	LogModes LogModes
 	// Backup serves POST /v1/backup; optional, without it there is no such route.
 	Backup Backup
+	// Admission are the rules of the admission endpoints; optional, those of the
+	// zero settings.
+	Admission *admission.Rules
 	// Heartbeat is the pause between comments on an idle event stream;
 	// optional, 15 seconds.
 	Heartbeat time.Duration
@@ -236,6 +240,12 @@ func (c *Config) complete() error {
 	}
 	if c.Heartbeat <= 0 {
 		c.Heartbeat = 15 * time.Second
+	}
+	if c.Admission == nil {
+		var err error
+		if c.Admission, err = admission.New(admission.Settings{}); err != nil {
+			return fmt.Errorf("server: admission rules: %w", err)
+		}
 	}
 	return nil
 }

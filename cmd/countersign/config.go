@@ -21,6 +21,7 @@ import (
 	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/keys"
+	"github.com/countersign/countersign/server/admission"
 	"github.com/countersign/countersign/tlog/monitor"
 	"github.com/countersign/countersign/tlog/sequencer"
 )
@@ -60,6 +61,11 @@ func settings() []setting {
 		{"verify.failed-ttl", limits.FailedTTL, "the same for a FAILED; a signature that only the registry has is seen after that (0 to 1h)"},
 		{"verify.revocation-hosts", "", "hosts, separated by commas, that may have private addresses when asked whether an X.509 certificate is revoked"},
 		{"verify.stale-if-error", time.Duration(0), "how old a PASSED may be that is answered, marked as stale, while the registry cannot be reached (0 is never, at most 24h)"},
+		{"admission.resources", "", "files, separated by commas, that say where custom resources hold images"},
+		{"admission.pin", "always", "whose tags the mutating webhook pins to digests: always, pods (leaves what GitOps compares alone) or never"},
+		{"admission.tags", "warn", "a Pod that is judged by tag and not pinned: warn, allow or deny"},
+		{"admission.judge-unchanged", false, "judge every image of an update, also those that the object had before"},
+		{"admission.hardening", "off", "warn of containers that run as root, privileged or with a writable root file system: off or warn"},
 		{"keys.refs", "", "references by which API callers may adopt keys of other back ends, separated by commas; * stands for one name, as in hashivault://*"},
 		{"authorities.ca-root", "", "reference of the certificate authority's root key when it is made; empty is the data folder"},
 		{"authorities.ca", "", "the same for the issuing key"},
@@ -249,7 +255,33 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 	if c.daemon.Verdicts, err = verdictConfig(k); err != nil {
 		return c, err
 	}
+	if c.daemon.Admission, err = admissionConfig(k); err != nil {
+		return c, err
+	}
 	return c, keyConfig(k, &c.daemon)
+}
+
+// admissionConfig reads the rules of the admission endpoints.
+func admissionConfig(k *koanf.Koanf) (admission.Settings, error) {
+	c := admission.Settings{
+		Pin: admission.PinMode(k.String("admission.pin")), Tags: admission.TagMode(k.String("admission.tags")),
+		Hardening: admission.HardeningMode(k.String("admission.hardening")), JudgeUnchanged: k.Bool("admission.judge-unchanged"),
+	}
+	for _, path := range list(k.String("admission.resources")) {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return c, fmt.Errorf("%w: admission.resources: %w", errConfig, err)
+		}
+		resources, err := admission.ParseResources(raw)
+		if err != nil {
+			return c, fmt.Errorf("%w: admission.resources: %s: %w", errConfig, path, err)
+		}
+		c.Resources = append(c.Resources, resources...)
+	}
+	if _, err := admission.New(c); err != nil {
+		return c, fmt.Errorf("%w: admission: %w", errConfig, err)
+	}
+	return c, nil
 }
 
 // verdictConfig reads how long verdicts are remembered. Here 0 is 0; what takes

@@ -35,7 +35,7 @@ var layers = map[string]int{
 	"backup":       3, "policy": 3, "catalog": 3, "keys/kms": 3, "keys/pkcs11": 3,
 	"policy/convert": 3,
 	"signer":         4, "verifier": 4,
-	"examiner": 5, "server": 5, "server/api": 5, "server/console": 5,
+	"examiner": 5, "server": 5, "server/admission": 5, "server/api": 5, "server/console": 5,
 	"daemon":          6,
 	"cmd/countersign": 7,
 }
@@ -56,7 +56,7 @@ var arrows = map[string][]string{
 	"catalog":             {"policy"},
 	"policy/convert":      {"policy"},
 	"tlog/search":         {"tlog/sequencer"},
-	"server":              {"server/api", "server/console"},
+	"server":              {"server/admission", "server/api", "server/console"},
 	"server/console":      {"server/api"},
 }
 

@@ -533,6 +533,24 @@ const (
 	References     = 1024
 )
 
+// Admission.
+const (
+	// AdmissionPlaces bounds the places of one Kubernetes object that name
+	// images; how many different images they may name is Images.
+	AdmissionPlaces = 1000
+	// AdmissionResources bounds the custom resources whose images are configured,
+	// AdmissionPaths the paths of one, AdmissionPath one of them in bytes and
+	// AdmissionSteps in steps, AdmissionFile the file of all of them.
+	AdmissionResources = 64
+	AdmissionPaths     = 64
+	AdmissionPath      = 256
+	AdmissionSteps     = 16
+	AdmissionFile      = 256 << 10
+	// AdmissionUID bounds the uid that an answer echoes; Kubernetes' own have 36
+	// bytes.
+	AdmissionUID = 128
+)
+
 // Exceptions, explanations, forecasts and replays.
 const (
 	// Exceptions bounds the exceptions that are loaded, ExceptionImages the
