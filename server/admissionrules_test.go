@@ -310,7 +310,8 @@ func TestTenantsCannotExempt(t *testing.T) {
 
 // TestHostileReviews: every recorded hostile request, at the door it names, is
 // denied in an answer of its protocol, or is a 400. The valid ones beside them
-// are the control, before and after.
+// are the control, before and after. Among them are G1 to G5, E2 and E3 (hosts
+// that look like the trusted one, repositories beyond its pattern), H7 and H9.
 //
 // A file is a path, a line `allowed` or `denied` with a text that the answer
 // has, and the body, in which @@N text@@ stands for N times the text.

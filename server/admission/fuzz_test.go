@@ -42,6 +42,23 @@ func FuzzReview(f *testing.F) {
 	})
 }
 
+// FuzzObject: no object panics, what is accepted has an image, and nothing is
+// left beside an error.
+func FuzzObject(f *testing.F) {
+	f.Add([]byte(`{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"image":"a"}]}}`))
+	f.Add([]byte(`{"apiVersion":"v1","kind":"Pod","spec":{"containers":[null],"volumes":[{"image":null}]}}`))
+	f.Add([]byte(`{"apiVersion":"v1","kind":"Pod","spec":{"containers":[{"image":"a"}],"containers":[]}}`))
+	r := rules(f, admission.Settings{})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		for kind := range workloads() {
+			found, err := r.Find(kind, raw)
+			if (err == nil) != (len(found.Images) > 0) {
+				t.Fatalf("%v: %+v %v", kind, found, err)
+			}
+		}
+	})
+}
+
 // look follows an RFC 6901 pointer.
 func look(v any, pointer string) any {
 	for _, name := range strings.Split(pointer, "/")[1:] {
