@@ -47,6 +47,7 @@ type Client struct {
 	timeout time.Duration
 	writers keyedLocks
 	recent  *recent
+	lent    *lentOrigins
 
 	mu sync.Mutex
 	// origins by host, with the rule they were made of; guarded by mu.
@@ -63,7 +64,7 @@ func newClient(config Config, n network, timeout time.Duration) *Client {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Client{
-		config: config, network: n, timeout: timeout, recent: newRecent(),
+		config: config, network: n, timeout: timeout, recent: newRecent(), lent: newLentOrigins(),
 		// Where a registry keeps its blobs elsewhere, no rule of ours speaks
 		// for that place: public addresses and public authorities only.
 		foreign: newHTTPClient(n.transport(false, "")),
@@ -139,7 +140,13 @@ func (c *Client) Resolve(ctx context.Context, ref Reference) (Manifest, error) {
 	if ref.Digest.IsZero() && ref.Tag == "" {
 		return Manifest{}, fmt.Errorf("%w: neither tag nor digest", ErrReference)
 	}
-	return fromAny(ctx, c, ref, func(ctx context.Context, s source) (Manifest, error) {
+	return fromAny(ctx, c, ref, c.readManifest(ref))
+}
+
+// readManifest reads the manifest that ref names from one source and remembers
+// it.
+func (c *Client) readManifest(ref Reference) func(context.Context, source) (Manifest, error) {
+	return func(ctx context.Context, s source) (Manifest, error) {
 		m, err := s.manifest(ctx, identifier(ref))
 		m.Reference = ref
 		m.Reference.Digest = m.Digest
@@ -148,7 +155,7 @@ func (c *Client) Resolve(ctx context.Context, ref Reference) (Manifest, error) {
 			return Manifest{}, err
 		}
 		return m, nil
-	})
+	}
 }
 
 // Child fetches an entry of an index in ref's repository. The bytes must hash

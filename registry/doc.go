@@ -23,6 +23,9 @@
 //     server: the same host, or an https host of the same site (registrable
 //     domain). No redirect, Link, Location or foreign-layer URL carries them
 //     elsewhere; the last is never followed at all.
+//   - Credentials that come with a question (Keychain) are used for that question
+//     only where the listed registry denies or hides what is asked for, never at a
+//     mirror, and what they gave is remembered under them alone.
 //   - Connections go to public addresses unless the rule allows private ones,
 //     judged on the address dialled, after name resolution. Metadata services,
 //     link-local, multicast and unspecified addresses are refused always. The

@@ -31,7 +31,7 @@ type origin struct {
 	config  Config
 	timeout time.Duration
 	auth    authState
-	breaker breaker
+	breaker *breaker
 
 	mu sync.Mutex
 	// pausedUntil is guarded by mu.
@@ -48,6 +48,7 @@ func newOrigin(rule Rule, mark [sha256.Size]byte, c *Client) *origin {
 		client:  newHTTPClient(c.network.transport(rule.AllowPrivateAddress, rule.CABundle)),
 		foreign: c.foreign,
 		slots:   make(chan struct{}, limits.RegistryRequests),
+		breaker: &breaker{},
 	}
 }
 

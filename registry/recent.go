@@ -51,12 +51,20 @@ func (c *Client) ResolveRecent(ctx context.Context, ref Reference) (Manifest, er
 	if err != nil {
 		return Manifest{}, err
 	}
-	key := recentKey{rule: o.mark, repository: ref.Repository, digest: ref.Digest}
-	if m, ok := c.recent.GetIfPresent(key); ok && c.config.Clock.Now().Before(m.until) {
-		m.manifest.Reference = ref
-		return m.manifest, nil
+	if m, ok := c.recall(o.mark, ref); ok {
+		return m, nil
 	}
 	return c.Resolve(ctx, ref)
+}
+
+// recall is a manifest that was read a moment ago under exactly this rule.
+func (c *Client) recall(rule [sha256.Size]byte, ref Reference) (Manifest, bool) {
+	m, ok := c.recent.GetIfPresent(recentKey{rule: rule, repository: ref.Repository, digest: ref.Digest})
+	if !ok || !c.config.Clock.Now().Before(m.until) {
+		return Manifest{}, false
+	}
+	m.manifest.Reference = ref
+	return m.manifest, true
 }
 
 // note keeps a manifest that was just read, and forgets one that the registry
