@@ -45,7 +45,7 @@ func (v *Verifier) Accepted(ctx context.Context, image string) (digest attest.Di
 	if err != nil {
 		return attest.Digest{}, nil, false, err
 	}
-	manifest, err := v.resolve(ctx, ref)
+	manifest, err := v.resolve(ctx, q, ref)
 	if err != nil {
 		return attest.Digest{}, nil, false, err
 	}

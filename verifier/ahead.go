@@ -36,7 +36,7 @@ func (v *Verifier) lookAhead(ctx context.Context, q *question, ref registry.Refe
 	go func() {
 		defer close(a.done)
 		defer func() { a.panicked = recover() }()
-		a.found, a.err = v.registry.AttachmentsFor(ctx, ref, registry.Want{Type: scout.wants})
+		a.found, a.err = q.registry.AttachmentsFor(ctx, ref, registry.Want{Type: scout.wants})
 	}()
 	return a
 }
@@ -46,7 +46,7 @@ func (v *Verifier) lookAhead(ctx context.Context, q *question, ref registry.Refe
 func (r *round) attachments(ctx context.Context) (registry.Found, error) {
 	a := r.ahead
 	if a == nil {
-		return r.registry.AttachmentsFor(ctx, r.subject, registry.Want{Type: r.wants})
+		return r.question.registry.AttachmentsFor(ctx, r.subject, registry.Want{Type: r.wants})
 	}
 	r.ahead = nil
 	select {

@@ -28,6 +28,11 @@ type verdictKey struct {
 	context    [sha256.Size]byte
 	epoch      [sha256.Size]byte
 	platform   string
+	// lent is the mark of the credentials that the question brings for the
+	// repository, zero without any. Neither a verdict nor a round in progress is
+	// shared with a question that brings others: what a namespace's secrets can
+	// read is not told to another namespace (row J3).
+	lent [sha256.Size]byte
 }
 
 // contextKey is the same for equal contexts and for no others.

@@ -185,7 +185,7 @@ func (v *Verifier) judgePart(ctx context.Context, q *question, ref registry.Refe
 	manifest := asked
 	if p.digest != asked.Digest {
 		var err error
-		if manifest, err = v.resolve(ctx, ref.WithDigest(p.digest)); err != nil {
+		if manifest, err = v.resolve(ctx, q, ref.WithDigest(p.digest)); err != nil {
 			return unread(err)
 		}
 		if manifest.IsIndex {

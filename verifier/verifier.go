@@ -61,6 +61,15 @@ type Registry interface {
 	AttachmentsFor(ctx context.Context, subject registry.Reference, want registry.Want) (registry.Found, error)
 }
 
+// Lender is a Registry that can read with the credentials of a question too. It
+// uses them only for what it would not be let in to without, sends them to no
+// other host than they are for, and remembers what it read with them for nobody
+// who does not bring the same.
+type Lender interface {
+	// Lend is the registry with a keychain, for one question.
+	Lend(k registry.Keychain) Registry
+}
+
 // Archive keeps bundles by subject and decisions.
 type Archive interface {
 	// BySubject returns what is kept of a digest, newest first, of the predicate
@@ -187,6 +196,9 @@ type Request struct {
 	// Explain adds an Explanation to each result. It is decided anew, as any
 	// question is.
 	Explain bool
+	// Keychain, if set, are credentials for this question alone: a verdict that
+	// they had a part in is remembered only for who brings the same ones.
+	Keychain registry.Keychain
 	// At, if set, is the moment for which is judged, under the trust of now.
 	// Draft, if set, counts in the place of the policy of its name, or beside the
 	// others. With either it is a DryRun, and nothing is remembered.

@@ -84,14 +84,16 @@ type question struct {
 	policies   []Loaded
 	context    map[string]string
 	contextKey [32]byte
-	began      time.Time
+	// registry reads with what credentials the question brings.
+	registry Registry
+	began    time.Time
 	// blob: what is asked about is in no repository.
 	blob bool
 }
 
 // key is what the verdict on a digest depends on.
 func (q *question) key(ref registry.Reference) verdictKey {
-	return verdictKey{digest: ref.Digest, repository: ref.Name(), policy: q.request.Policy, context: q.contextKey, epoch: q.sum, platform: q.request.Platform}
+	return verdictKey{digest: ref.Digest, repository: ref.Name(), policy: q.request.Policy, context: q.contextKey, epoch: q.sum, platform: q.request.Platform, lent: registry.Mark(q.request.Keychain, ref)}
 }
 
 // Verify judges every image of the request and journals each decision before
@@ -209,7 +211,7 @@ func (v *Verifier) unanswered(ctx context.Context, q *question, result Result, r
 func (v *Verifier) image(ctx context.Context, q *question, result Result, ref registry.Reference) Result {
 	var manifest *registry.Manifest
 	if ref.Digest.IsZero() {
-		m, err := v.resolveTag(ctx, ref)
+		m, err := v.resolveTag(ctx, q, ref)
 		if err != nil {
 			return result.failed(err)
 		}
@@ -237,13 +239,13 @@ func (v *Verifier) image(ctx context.Context, q *question, result Result, ref re
 	return result.answer(out, ref, key)
 }
 
-func (v *Verifier) resolveTag(ctx context.Context, ref registry.Reference) (*registry.Manifest, error) {
+func (v *Verifier) resolveTag(ctx context.Context, q *question, ref registry.Reference) (*registry.Manifest, error) {
 	leave, err := v.wards.enter(ctx, ref.Host)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	return v.resolve(ctx, ref)
+	return v.resolve(ctx, q, ref)
 }
 
 // work is one round over one digest. The manifest is read here unless the tag
@@ -267,7 +269,7 @@ func (v *Verifier) work(ctx context.Context, q *question, ref registry.Reference
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel() // nobody wants the listing of what is not there
 		listing = v.lookAhead(ctx, q, ref, at)
-		if manifest, err = v.resolve(ctx, ref.WithDigest(ref.Digest)); err != nil {
+		if manifest, err = v.resolve(ctx, q, ref.WithDigest(ref.Digest)); err != nil {
 			return unread(err)
 		}
 	}
@@ -315,8 +317,8 @@ func (q *question) now(v *Verifier) time.Time {
 
 // resolve reads a manifest and holds the registry to its contract: the bytes
 // are what the digest names (row A1).
-func (v *Verifier) resolve(ctx context.Context, ref registry.Reference) (*registry.Manifest, error) {
-	m, err := v.registry.Resolve(ctx, ref)
+func (v *Verifier) resolve(ctx context.Context, q *question, ref registry.Reference) (*registry.Manifest, error) {
+	m, err := q.registry.Resolve(ctx, ref)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
@@ -341,7 +343,10 @@ func (v *Verifier) question(ctx context.Context, request Request) (*question, er
 	if err := request.check(); err != nil {
 		return nil, err
 	}
-	q := &question{request: request, context: request.Context, contextKey: contextKey(request.Context), began: v.clock.Now()}
+	q := &question{request: request, context: request.Context, contextKey: contextKey(request.Context), registry: v.registry, began: v.clock.Now()}
+	if lender, ok := v.registry.(Lender); ok && request.Keychain != nil {
+		q.registry = lender.Lend(request.Keychain)
+	}
 	var err error
 	if q.epoch, err = v.epochs.now(ctx); err != nil {
 		if !errors.Is(err, ErrPolicies) {
