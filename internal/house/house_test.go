@@ -33,6 +33,8 @@ var layers = map[string]int{
 	"audit": 2, "policy/condition": 2, "policy/slsa": 2, "identity/mtls": 2, "tlog/search": 2,
 	"audit/anchor": 2, "revocation": 2,
 	"backup":       3, "policy": 3, "catalog": 3, "keys/kms": 3, "keys/pkcs11": 3,
+	"audit/anchor": 2, "cluster": 2,
+	"backup": 3, "policy": 3, "catalog": 3, "keys/kms": 3, "keys/pkcs11": 3,
 	"policy/convert": 3,
 	"signer":         4, "verifier": 4,
 	"examiner": 5, "server": 5, "server/admission": 5, "server/api": 5, "server/console": 5,
@@ -53,6 +55,7 @@ var arrows = map[string][]string{
 	"attest/layout":       {"attest", "attest/predicate"},
 	"attest/notary":       {"attest"},
 	"audit/anchor":        {"audit"},
+	"cluster":             {"registry"},
 	"catalog":             {"policy"},
 	"policy/convert":      {"policy"},
 	"tlog/search":         {"tlog/sequencer"},
@@ -64,6 +67,7 @@ var arrows = map[string][]string{
 // import anything below the layer named.
 var testOnly = map[string]int{
 	"internal/testissuer":    1,
+	"internal/testcluster":   0,
 	"internal/faultinject":   0,
 	"keys/keystest":          3,
 	"internal/testauthority": 4,
@@ -92,6 +96,9 @@ var confined = map[string][]string{
 	"github.com/knadh/koanf":                               {"cmd/countersign"},
 	"cel.dev/cel-go":                                       {"policy/condition"},
 	"database/sql":                                         {"store"},
+	"k8s.io/api":                                           {"cluster"},
+	"k8s.io/apimachinery":                                  {"cluster"},
+	"k8s.io/client-go":                                     {"cluster"},
 }
 
 func TestImportsGoDownOnly(t *testing.T) {
