@@ -43,12 +43,10 @@ func privateTo(t *testing.T, user string, refusal int) (host string, h *traced, 
 		switch {
 		case userOf(r) == user:
 			store.ServeHTTP(w, r)
-		case userOf(r) == "" && refusal == http.StatusNotFound && r.Header.Get("Authorization") == "":
-			// As registries do that hide what is private, and say how to be known.
+		case userOf(r) == "": // who is not known is told how to be
 			w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
 			w.WriteHeader(http.StatusUnauthorized)
 		default:
-			w.Header().Set("WWW-Authenticate", `Basic realm="r"`)
 			w.WriteHeader(refusal)
 		}
 	})
