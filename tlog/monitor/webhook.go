@@ -18,7 +18,7 @@ const (
 	deliverPause = 200 * time.Millisecond
 )
 
-// Webhook delivers alarms as CloudEvents 1.0 in structured mode
+// Webhook delivers alarms and other events as CloudEvents 1.0 in structured mode
 // (application/cloudevents+json). A receiver drops what it has by the event's
 // id and source.
 type Webhook struct {
@@ -45,24 +45,40 @@ type event struct {
 	Subject         string    `json:"subject"`
 	Time            time.Time `json:"time"`
 	DataContentType string    `json:"datacontenttype"`
-	Data            Alarm     `json:"data"`
+	Data            any       `json:"data"`
 }
 
 // Deliver returns nil when the receiver answered 2xx. It tries a few times.
 func (w *Webhook) Deliver(ctx context.Context, a Alarm) error {
+	return w.Send(ctx, Event{ID: a.ID, Type: "log." + string(a.Kind), Subject: a.Origin, Time: a.Time, Data: a})
+}
+
+// Event is what else the service tells.
+type Event struct {
+	// ID tells it apart from every other event.
+	ID string
+	// Type is told behind dev.countersign, Subject what it is about.
+	Type, Subject string
+	Time          time.Time
+	// Data is encoded as JSON.
+	Data any
+}
+
+// Send is Deliver for any event.
+func (w *Webhook) Send(ctx context.Context, e Event) error {
 	body, err := strictjson.Marshal(event{
-		SpecVersion: "1.0", ID: a.ID, Source: w.source, Type: "dev.countersign.log." + string(a.Kind), Subject: a.Origin,
-		Time: a.Time, DataContentType: "application/json", Data: a,
+		SpecVersion: "1.0", ID: e.ID, Source: w.source, Type: "dev.countersign." + e.Type, Subject: e.Subject,
+		Time: e.Time, DataContentType: "application/json", Data: e.Data,
 	})
 	if err != nil {
-		return fmt.Errorf("delivering an alarm: %w", err)
+		return fmt.Errorf("delivering an event: %w", err)
 	}
 	pause := deliverPause
 	for try := range deliveries {
 		if try > 0 {
 			select {
 			case <-ctx.Done():
-				return fmt.Errorf("delivering an alarm: %w", ctx.Err())
+				return fmt.Errorf("delivering an event: %w", ctx.Err())
 			case <-time.After(pause):
 			}
 			pause *= 2
@@ -71,7 +87,7 @@ func (w *Webhook) Deliver(ctx context.Context, a Alarm) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("delivering an alarm: %w", err)
+	return fmt.Errorf("delivering an event: %w", err)
 }
 
 func (w *Webhook) post(ctx context.Context, body []byte) error {
