@@ -87,6 +87,8 @@ type Config struct {
 	Verdicts VerdictConfig
 	// Admission are the choices of the admission endpoints.
 	Admission admission.Settings
+	// Kubernetes is the cluster whose pull secrets and running pods are read.
+	Kubernetes KubernetesConfig
 	// Version is told by /healthz and the User-Agent.
 	Version string
 	// Clock is the machine's when nil; Logger discards when nil.
@@ -114,6 +116,9 @@ type Daemon struct {
 	tuf     *tuf.Repository
 	anchors *anchor.Keeper
 	monitor *logMonitor
+	// scanner and bundles are nil without a cluster to work on.
+	scanner *scanner
+	bundles *bundleKeeper
 	// newJournalKey is set while the journal does not tell of its own key yet.
 	newJournalKey string
 
@@ -150,6 +155,7 @@ func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 	d.wg.Go(func() { _ = d.tuf.Run(background) }) // logs its own failures and ends with background
 	d.wg.Go(func() { d.search.Run(background) })
 	d.wg.Go(func() { d.monitor.run(background) })
+	d.runKubernetes(background)
 	return d, nil
 }
 
@@ -163,7 +169,7 @@ func (d *Daemon) complete() error {
 	if c.DataDir == "" {
 		return errors.New("a data folder is required")
 	}
-	if err := errors.Join(c.Authorities.Check(), c.Monitor.complete(), c.Verdicts.Check()); err != nil {
+	if err := errors.Join(c.Authorities.Check(), c.Monitor.complete(), c.Verdicts.Check(), c.Kubernetes.Check()); err != nil {
 		return err
 	}
 	if c.Organization == "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/countersign/countersign/audit"
 	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/catalog"
+	"github.com/countersign/countersign/cluster"
 	"github.com/countersign/countersign/identity/mtls"
 	"github.com/countersign/countersign/identity/oidc"
 	"github.com/countersign/countersign/identity/token"
@@ -48,6 +49,8 @@ type services struct {
 	clients    *mtls.Verifier
 	registry   *registry.Client
 	verifier   *verifier.Verifier
+	// cluster is nil without one.
+	cluster    *cluster.Client
 	masterSeal *keys.Master
 }
 
@@ -59,7 +62,7 @@ func (d *Daemon) openServices(ctx context.Context) error {
 	s := &services{publicURL: d.cfg.PublicURL, public: d.public}
 	for _, step := range []func(context.Context, *services) error{
 		d.openKeys, d.openAuthorities, d.openAnchors, d.openRecords, d.tellJournalKey, d.openSummaries, d.openVerifier,
-		d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openLogMode, d.openSearch, d.openMonitor, d.openServer,
+		d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openLogMode, d.openSearch, d.openMonitor, d.openKubernetes, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {
 			return err
@@ -155,7 +158,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
-		Collectors: d.collectors(s), Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup, LogModes: d, Admission: rules,
+		Collectors: d.collectors(s), Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup, LogModes: d, Admission: rules, PullSecrets: d.pullSecrets(s),
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})

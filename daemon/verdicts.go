@@ -47,6 +47,17 @@ func (j judged) Resolve(ctx context.Context, ref registry.Reference) (registry.M
 	return j.ResolveRecent(ctx, ref)
 }
 
+// Lend is the client with a keychain.
+func (j judged) Lend(k registry.Keychain) verifier.Registry { return lentJudged{j.Lent(k)} }
+
+// lentJudged is judged with a keychain.
+type lentJudged struct{ *registry.Lent }
+
+// Resolve is the client's ResolveRecent.
+func (j lentJudged) Resolve(ctx context.Context, ref registry.Reference) (registry.Manifest, error) {
+	return j.ResolveRecent(ctx, ref)
+}
+
 func (d *Daemon) openVerifier(_ context.Context, s *services) error {
 	revocations, err := revocation.New(revocation.Config{PrivateHosts: d.cfg.Verdicts.RevocationHosts})
 	if err != nil {

@@ -14,6 +14,9 @@ func (d *Daemon) collectors(s *services) []prometheus.Collector {
 	if d.cfg.Witnesses != nil {
 		all = append(all, d.cfg.Witnesses)
 	}
+	if d.scanner != nil {
+		all = append(all, d.scanner.counts)
+	}
 	return all
 }
 

@@ -53,7 +53,7 @@ func (s *Server) review(c *gin.Context, mutating bool) (admission.Review, admiss
 		return review, admission.Response{}, err
 	}
 	question.DryRun = review.DryRun
-	answer, err := s.cfg.Verifier.Verify(c.Request.Context(), question)
+	answer, err := s.verifyAsPulled(c.Request.Context(), review.Namespace, c.Query("cluster"), review.Object, question)
 	if err != nil {
 		return review, admission.Response{}, err
 	}

@@ -119,6 +119,8 @@ type Config struct {
 	// Admission are the rules of the admission endpoints; optional, those of the
 	// zero settings.
 	Admission *admission.Rules
+	// PullSecrets are used for admission; optional, none are.
+	PullSecrets PullSecretsConfig
 	// Heartbeat is the pause between comments on an idle event stream;
 	// optional, 15 seconds.
 	Heartbeat time.Duration

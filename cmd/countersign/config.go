@@ -73,6 +73,13 @@ func settings() []setting {
 		{"authorities.tsa-root", "", "the same for the timestamp authority's root key"},
 		{"authorities.tsa", "", "the same for the timestamp key"},
 		{"authorities.log", "", "the same for the transparency log's key"},
+		{"kubernetes.kubeconfig", "", "kubeconfig of the cluster whose pull secrets and running pods are read"},
+		{"kubernetes.in-cluster", false, "the same with the credentials of the pod that the service runs in"},
+		{"kubernetes.cluster", "", "that cluster's name, as webhooks say it in ?cluster="},
+		{"kubernetes.pull-secrets", daemon.PullAuthenticated, "whose admission questions are judged with the pull secrets of the pod's namespace: authenticated, anyone or never"},
+		{"kubernetes.scan-interval", time.Duration(0), "pause between two looks at the images that run (0 is never, else 1m or more)"},
+		{"kubernetes.webhook-configurations", "", "webhook configurations that shall trust kubernetes.ca-bundle, separated by commas"},
+		{"kubernetes.ca-bundle", "", "PEM file with the authorities of the served certificate; a change is written to the webhook configurations"},
 		{"log-level", "info", "debug, info, warn or error"},
 		{"log-format", "text", "text or json"},
 	}
@@ -258,7 +265,7 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 	if c.daemon.Admission, err = admissionConfig(k); err != nil {
 		return c, err
 	}
-	return c, keyConfig(k, &c.daemon)
+	return c, errors.Join(kubernetesConfig(k, &c.daemon.Kubernetes), keyConfig(k, &c.daemon))
 }
 
 // admissionConfig reads the rules of the admission endpoints.

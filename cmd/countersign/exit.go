@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/countersign/countersign/cluster"
 	"github.com/countersign/countersign/daemon"
 	"github.com/countersign/countersign/server/api"
 )
@@ -63,7 +64,7 @@ func exitCode(err error) int {
 		return exitPartial
 	case errors.Is(err, errPending):
 		return exitPending
-	case errors.Is(err, errNotGranted):
+	case errors.Is(err, errNotGranted), errors.Is(err, cluster.ErrForbidden):
 		return exitNotAllowed
 	case errors.Is(err, daemon.ErrInUse), errors.Is(err, errConflict):
 		return exitConflict

@@ -86,7 +86,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return checkFormat(a.format) }
 	root.AddCommand(
 		a.serveCommand(), a.witnessCommand(), a.demoCommand(), a.loginCommand(),
-		a.signCommand(), a.attestCommand(), a.provenanceCommand(), a.verifyCommand(), a.verifyBlobCommand(), a.conformanceCommand(), a.operationCommand(),
+		a.signCommand(), a.attestCommand(), a.provenanceCommand(), a.verifyCommand(), a.verifyBlobCommand(), a.scanCommand(), a.conformanceCommand(), a.operationCommand(),
 		a.keysCommand(), a.registriesCommand(), a.policiesCommand(), a.exceptionsCommand(), a.grantsCommand(), a.issuersCommand(), a.trustRootsCommand(), a.tokensCommand(),
 		a.attestationsCommand(), a.artifactsCommand(), a.decisionsCommand(), a.forecastCommand(), a.auditCommand(),
 		a.logCommand(), a.authoritiesCommand(), a.trustCommand(), a.doctorCommand(),

@@ -45,10 +45,12 @@ func TestScripts(t *testing.T) {
 			env.Setenv("REGISTRY", registry.Host)
 			env.Setenv("ADDRESS", address)
 			env.Setenv("HOME", env.WorkDir)
+			env.Values[scriptCluster{}] = &scriptCluster{}
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"await": await, "eventually": eventually, "exits": exits, "login": useToken, "envsubst": substitute, "pempolicy": pemPolicy, "certificates": certificates,
+			"cluster": startCluster, "running": runningPod,
 		},
 	})
 }
