@@ -80,7 +80,8 @@ func may(role, route string) bool {
 	switch role {
 	case "verifier":
 		return reads("verify", "signatures", "attestations", "keys", "policies", "exceptions", "artifacts") || strings.HasPrefix(route, "GET /v1/decisions/") ||
-			route == "POST /v1/verify" || route == "POST /v1/verify/blob" || route == "POST /v1/admission/validate"
+			route == "POST /v1/verify" || route == "POST /v1/verify/blob" ||
+			strings.HasPrefix(route, "POST /v1/admission/") || strings.HasPrefix(route, "POST /ratify/gatekeeper/")
 	case "signer":
 		return reads("signatures", "attestations", "operations", "keys", "artifacts") || route == "POST /v1/signatures" ||
 			route == "POST /v1/attestations" || strings.HasSuffix(route, "/ingest") || route == "POST /v1/provenance" || route == "POST /api/v2/log/entries"
@@ -348,6 +349,8 @@ func TestSecretsStayIn(t *testing.T) {
 	put("GET", "/v1/audit?limit=200", h.secret, "")
 	put("PUT", "/v1/policies/x", h.secret, "apiVersion: "+canary, "Content-Type", "application/yaml")
 	put("POST", "/v1/admission/validate", h.secret, `{"request":`+canary+`}`)
+	put("POST", "/v1/admission/gatekeeper", h.secret, `{"request":{"keys":[`+canary+`]}}`)
+	put("POST", "/v1/admission/kyverno/checkimages", h.secret, `{"cosign":`+canary+`}`)
 	_, made := h.as("seen-once", "auditor")
 	for place, text := range map[string]string{"answers": answers.String(), "log": h.log.String(), "audit": string(h.ask("GET", "/v1/audit?limit=200", h.secret, "").body)} {
 		for name, secret := range map[string]string{"canary": canary, "admin token": h.secret, "made token": made} {
