@@ -20,6 +20,7 @@ import (
 	"github.com/countersign/countersign/internal/limits"
 )
 
+// Errors of this package; those of PutCABundle stand beside it.
 var (
 	// ErrConfig is wrapped by every error of Open.
 	ErrConfig = errors.New("kubernetes client")
