@@ -38,9 +38,10 @@
 //
 // # Keys and rotation
 //
-// The package holds no private key: all sign through a crypto.Signer. Chains
+// The package holds no private key but that of a TLS certificate ([Serving]),
+// in memory: all sign through a crypto.Signer. Chains
 // and transparency keys are kept in the store under kind "certificate", names
-// "timestamp" and "issuer", with the window in which each was used. What was
+// "timestamp", "issuer" and "serving", with the window in which each was used. What was
 // replaced stays there, because what it vouched for must stay verifiable; its
 // window ends [Overlap] after the replacement. Opening with another key is a
 // rotation too, so a crash between making a key and rotating to it is repaired

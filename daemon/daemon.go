@@ -15,6 +15,8 @@
 //	trusted_root.json   what outsiders believe, for offline commands
 //	restored.json       after a restore, until the next start
 //	journal.pem         the public keys that anchor the audit journal
+//	tls-ca.pem          the authority of the service's own TLS certificate, if it
+//	                    makes one
 //	monitor/            what the monitor has verified of the log
 //
 // It decides nothing: what may be signed or run is the business of the
@@ -31,11 +33,13 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
 
 	"github.com/countersign/countersign/audit/anchor"
+	"github.com/countersign/countersign/authority"
 	"github.com/countersign/countersign/catalog"
 	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/limits"
@@ -89,6 +93,10 @@ type Config struct {
 	Admission admission.Settings
 	// Kubernetes is the cluster whose pull secrets and running pods are read.
 	Kubernetes KubernetesConfig
+	// SelfSigned has the service certify its own TLS certificate, for the host of
+	// PublicURL and ServingNames.
+	SelfSigned   bool
+	ServingNames []string
 	// Version is told by /healthz and the User-Agent.
 	Version string
 	// Clock is the machine's when nil; Logger discards when nil.
@@ -119,6 +127,10 @@ type Daemon struct {
 	// scanner and bundles are nil without a cluster to work on.
 	scanner *scanner
 	bundles *bundleKeeper
+	// serving is nil unless Config.SelfSigned.
+	serving *authority.Serving
+	// draining is set when the process is about to stop.
+	draining atomic.Bool
 	// newJournalKey is set while the journal does not tell of its own key yet.
 	newJournalKey string
 

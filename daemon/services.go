@@ -61,7 +61,7 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func (d *Daemon) openServices(ctx context.Context) error {
 	s := &services{publicURL: d.cfg.PublicURL, public: d.public}
 	for _, step := range []func(context.Context, *services) error{
-		d.openKeys, d.openAuthorities, d.openAnchors, d.openRecords, d.tellJournalKey, d.openSummaries, d.openVerifier,
+		d.openKeys, d.openServing, d.openAuthorities, d.openAnchors, d.openRecords, d.tellJournalKey, d.openSummaries, d.openVerifier,
 		d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openLogMode, d.openSearch, d.openMonitor, d.openKubernetes, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {
@@ -159,6 +159,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
 		Collectors: d.collectors(s), Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup, LogModes: d, Admission: rules, PullSecrets: d.pullSecrets(s),
+		ServingCA: d.ServingBundle,
 		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})
@@ -174,9 +175,22 @@ func (d *Daemon) ready(ctx context.Context) map[string]error {
 		"search":   d.searchFault(),
 		"journal":  d.anchorFaults(ctx),
 		"monitor":  d.monitor.ready(),
+		"policies": d.policyFault(ctx),
+	}
+	if d.draining.Load() {
+		parts["process"] = errStopping
 	}
 	d.readyWitnesses(parts)
 	return parts
+}
+
+var errStopping = errors.New("the process is about to stop")
+
+// policyFault says why no question could be answered: the policies cannot be
+// read. That there are none is no fault; every image is refused then.
+func (d *Daemon) policyFault(ctx context.Context) error {
+	_, err := d.catalog.Policies(ctx)
+	return err
 }
 
 // policies shows the catalog to the verifier in its own words.

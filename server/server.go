@@ -121,6 +121,9 @@ type Config struct {
 	Admission *admission.Rules
 	// PullSecrets are used for admission; optional, none are.
 	PullSecrets PullSecretsConfig
+	// ServingCA returns the authority of the service's own TLS certificate in
+	// PEM; optional, nil or empty where somebody else made the certificate.
+	ServingCA func() []byte
 	// Heartbeat is the pause between comments on an idle event stream;
 	// optional, 15 seconds.
 	Heartbeat time.Duration
@@ -223,7 +226,7 @@ func (s *Server) routes() {
 }
 
 // Handler answers requests.
-func (s *Server) Handler() http.Handler { return s.engine }
+func (s *Server) Handler() http.Handler { return clusterPaths(s.engine) }
 
 // OpenAPI is the document served as /openapi.json.
 func (s *Server) OpenAPI() []byte { return append([]byte(nil), s.openapi...) }

@@ -11,8 +11,12 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/countersign/countersign/server/api"
+	"github.com/countersign/countersign/store"
 	"github.com/countersign/countersign/trust"
 )
+
+// tlsCAPath answers whom to believe for the service's own TLS certificate.
+const tlsCAPath = "/v1/trust/tls-ca.pem"
 
 func (s *Server) trustRoutes() {
 	s.engine.GET("/v1/trust/trusted_root.json", func(c *gin.Context) {
@@ -24,9 +28,29 @@ func (s *Server) trustRoutes() {
 	s.engine.GET("/v1/trust/notation", func(c *gin.Context) {
 		s.trustDocument(c, func() ([]byte, error) { return notationTrust(s.cfg.Trust()) })
 	})
+	s.engine.GET(tlsCAPath, s.servingCA)
+	s.document(foreign{
+		http.MethodGet, tlsCAPath, "getTLSAuthority", "Trust",
+		"The authority of the service's own TLS certificate, where it makes one itself", "", "application/x-pem-file", http.StatusOK,
+	})
 	s.document(foreign{http.MethodGet, "/v1/trust/notation", "getNotationTrust", "Trust", "Trust stores and a trust policy for notation", "", "application/json", http.StatusOK})
 	s.document(foreign{http.MethodGet, "/v1/trust/trusted_root.json", "getTrustedRoot", "Trust", "Sigstore trusted root: our log and authorities", "", "application/json", http.StatusOK})
 	s.document(foreign{http.MethodGet, "/v1/trust/signing_config.json", "getSigningConfig", "Trust", "Sigstore signing configuration for stock clients", "", "application/json", http.StatusOK})
+}
+
+// servingCA tells whom to believe to whoever believes already, or compares what
+// is answered with what came another way.
+func (s *Server) servingCA(c *gin.Context) {
+	var bundle []byte
+	if s.cfg.ServingCA != nil {
+		bundle = s.cfg.ServingCA()
+	}
+	if len(bundle) == 0 {
+		s.fail(c, store.ErrNotFound)
+		return
+	}
+	c.Header("Cache-Control", cacheNever)
+	c.Data(http.StatusOK, "application/x-pem-file", bundle)
 }
 
 // trustDocument answers bytes that stock clients read, unchanged.

@@ -45,7 +45,10 @@ func settings() []setting {
 		{"organization", "Countersign", "organization named in the timestamp authority's certificates"},
 		{"tls-cert", "", "PEM file with the certificate chain to serve"},
 		{"tls-key", "", "PEM file with its private key"},
+		{"tls-self-signed", false, "serve TLS with a certificate of the service's own authority; `countersign admission ca` prints whom to believe"},
+		{"tls-names", "", "more names and addresses for that certificate besides the host of public-url, separated by commas"},
 		{"tls-client-certificates", false, "ask clients for a certificate; issuers of the kind mtls say whose are believed"},
+		{"shutdown-delay", time.Duration(0), "how long to go on serving, not ready, once asked to stop (0 to 5m): what balances calls needs time to notice"},
 		{"behind-proxy", false, "serve plain HTTP on a non-loopback address because a proxy in front ends TLS"},
 		{"auth.anonymous-verify", false, "let callers without credentials verify and ask for admission"},
 		{"log.checkpoint-interval", limits.CheckpointInterval, "how often a grown log publishes a checkpoint (100ms to 500ms)"},
@@ -112,6 +115,7 @@ type serveConfig struct {
 	listen            string
 	tlsCert, tlsKey   string
 	clientCerts       bool
+	shutdownDelay     time.Duration
 	logLevel, logForm string
 	daemon            daemon.Config
 }
@@ -190,7 +194,7 @@ func loadFile(k *koanf.Koanf, flags *pflag.FlagSet, getenv func(string) string) 
 	}
 	values := nested.All()
 	for key, value := range values {
-		if several, ok := value.([]any); ok { // as keys.refs and monitor.also may be written
+		if several, ok := value.([]any); ok { // as keys.refs, tls-names and monitor.also may be written
 			values[key] = strings.Trim(strings.Join(strings.Fields(fmt.Sprint(several)), ","), "[]")
 		}
 		if !slices.ContainsFunc(settings(), func(s setting) bool { return s.key == key }) {
@@ -209,7 +213,8 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 		tlsCert: k.String("tls-cert"),
 		tlsKey:  k.String("tls-key"),
 
-		clientCerts: k.Bool("tls-client-certificates"),
+		clientCerts:   k.Bool("tls-client-certificates"),
+		shutdownDelay: k.Duration("shutdown-delay"),
 
 		logLevel: k.String("log-level"),
 		logForm:  k.String("log-format"),
@@ -218,16 +223,8 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 	if err != nil {
 		return c, fmt.Errorf("%w: listen: want HOST:PORT", errConfig)
 	}
-	if (c.tlsCert == "") != (c.tlsKey == "") {
-		return c, fmt.Errorf("%w: tls-cert and tls-key go together", errConfig)
-	}
-	if c.clientCerts && c.tlsCert == "" {
-		// A proxy that ends TLS has seen the proof of the key, and a header in
-		// which it tells of that could be anybody's.
-		return c, fmt.Errorf("%w: tls-client-certificates needs tls-cert and tls-key: only who ends TLS sees a certificate proven", errConfig)
-	}
-	if c.tlsCert == "" && !loopback(host) && !k.Bool("behind-proxy") {
-		return c, fmt.Errorf("%w: serving plain HTTP on %s needs tls-cert and tls-key, or behind-proxy when a proxy in front ends TLS", errConfig, c.listen)
+	if err := checkTLS(k, c, host); err != nil {
+		return c, err
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.logLevel) {
 		return c, fmt.Errorf("%w: log-level: want debug, info, warn or error", errConfig)
@@ -235,7 +232,7 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 	if c.logForm != "text" && c.logForm != "json" {
 		return c, fmt.Errorf("%w: log-format: want text or json", errConfig)
 	}
-	public, err := publicURL(k.String("public-url"), c.listen, c.tlsCert != "")
+	public, err := publicURL(k.String("public-url"), c.listen, c.tlsCert != "" || k.Bool("tls-self-signed"))
 	if err != nil {
 		return c, err
 	}
@@ -251,6 +248,8 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 		CheckpointInterval: interval,
 		AnonymousVerify:    k.Bool("auth.anonymous-verify"),
 		AnonymousLogWrites: k.Bool("log.anonymous-writes"),
+		SelfSigned:         k.Bool("tls-self-signed"),
+		ServingNames:       list(k.String("tls-names")),
 		Version:            version,
 	}
 	if c.daemon.Witnesses, err = witnessConfig(k); err != nil {
@@ -289,6 +288,29 @@ func admissionConfig(k *koanf.Koanf) (admission.Settings, error) {
 		return c, fmt.Errorf("%w: admission: %w", errConfig, err)
 	}
 	return c, nil
+}
+
+// checkTLS wants TLS from one source, and plain HTTP nowhere but on loopback.
+func checkTLS(k *koanf.Koanf, c serveConfig, host string) error {
+	selfSigned := k.Bool("tls-self-signed")
+	encrypted := c.tlsCert != "" || selfSigned
+	switch {
+	case (c.tlsCert == "") != (c.tlsKey == ""):
+		return fmt.Errorf("%w: tls-cert and tls-key go together", errConfig)
+	case c.tlsCert != "" && selfSigned:
+		return fmt.Errorf("%w: tls-self-signed makes a certificate and tls-cert names one: choose", errConfig)
+	case k.String("tls-names") != "" && !selfSigned:
+		return fmt.Errorf("%w: tls-names is nothing without tls-self-signed", errConfig)
+	case c.clientCerts && !encrypted:
+		// A proxy that ends TLS has seen the proof of the key, and a header in
+		// which it tells of that could be anybody's.
+		return fmt.Errorf("%w: tls-client-certificates needs tls-cert and tls-key, or tls-self-signed: only who ends TLS sees a certificate proven", errConfig)
+	case !encrypted && !loopback(host) && !k.Bool("behind-proxy"):
+		return fmt.Errorf("%w: serving plain HTTP on %s needs tls-cert and tls-key, or tls-self-signed, or behind-proxy when a proxy in front ends TLS", errConfig, c.listen)
+	case c.shutdownDelay < 0 || c.shutdownDelay > limits.ShutdownDelay:
+		return fmt.Errorf("%w: shutdown-delay: want 0 to %v", errConfig, limits.ShutdownDelay)
+	}
+	return nil
 }
 
 // verdictConfig reads how long verdicts are remembered. Here 0 is 0; what takes

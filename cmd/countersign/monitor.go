@@ -165,7 +165,7 @@ func runMeasured(ctx context.Context, m *monitor.Monitor, f monitorFlags) error 
 	served := make(chan error, 1)
 	go func() {
 		defer stop() // a monitor whose metrics are gone is not watched
-		served <- serveUntil(ctx, &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}, listener, "", "")
+		served <- serveUntil(ctx, &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}, listener)
 	}()
 	err = m.Run(ctx, f.interval)
 	stop()

@@ -59,20 +59,39 @@ func (a *app) serve(ctx context.Context, config serveConfig) error {
 	if path := d.AdminTokenPath(); path != "" {
 		fmt.Fprintf(a.err, "the administrator's token is in %s\n", path)
 	}
-	err = serveHTTP(ctx, d, listener, config)
+	err = a.serveHTTP(ctx, d, listener, config)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
 	return errors.Join(err, d.Close(closing))
 }
 
-func serveHTTP(ctx context.Context, d *daemon.Daemon, listener net.Listener, config serveConfig) error {
+func (a *app) serveHTTP(ctx context.Context, d *daemon.Daemon, listener net.Listener, config serveConfig) (err error) {
 	server := newHTTPServer(d.Handler(), config.daemon.Logger)
+	if server.TLSConfig, err = servingTLS(config.tlsCert, config.tlsKey, d.ServingCertificate(), config.daemon.Logger); err != nil {
+		return err
+	}
 	if config.clientCerts {
 		// TLS has the client prove its key; whose certificate counts is decided
 		// for each request, so a resumed session needs no second look here.
-		server.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequestClientCert}
+		server.TLSConfig.ClientAuth = tls.RequestClientCert
 	}
-	return serveUntil(ctx, server, listener, config.tlsCert, config.tlsKey)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go func() {
+		defer stop()
+		select {
+		case <-ctx.Done():
+		case <-serving.Done():
+			return
+		}
+		// Whoever balances calls between several learns it from /readyz.
+		d.Drain()
+		select {
+		case <-time.After(config.shutdownDelay):
+		case <-serving.Done():
+		}
+	}()
+	return serveUntil(serving, server, listener)
 }
 
 // connections is how many clients are let in at the same time by a process that

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -23,10 +25,31 @@ func (a *app) tokensCommand() *cobra.Command {
 		oneCommand(a, "get", "Show a token, without its secret",
 			func(ctx context.Context, c *api.Client, name string) (api.Token, error) { return c.Token(ctx, name) },
 			func(t api.Token) string { return a.tokenTable(t) }),
-		a.createTokenCommand(),
+		a.createTokenCommand(), a.initialTokenCommand(),
 		deleteCommand(a, "tokens", "Revoke a token at once",
 			func(ctx context.Context, c *api.Client, name string) (int64, error) { return 0, nil }),
 	)
+	return cmd
+}
+
+// initialTokenCommand prints the file of the first start: an image with nothing
+// but the program has no cat.
+func (a *app) initialTokenCommand() *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "initial --data-dir DIR",
+		Short: "Print the administrator's token of the first start, where the service runs",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			secret, err := os.ReadFile(filepath.Join(dir, "admin.token"))
+			if err != nil {
+				return usagef("--data-dir: %v", err)
+			}
+			_, err = a.out.Write(secret)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&dir, "data-dir", "./countersign-data", "the service's data folder")
 	return cmd
 }
 

@@ -106,7 +106,11 @@ func (a *app) witness(ctx context.Context, f witnessFlags) (err error) {
 	defer listener.Close() //nolint:errcheck // closed by the server too
 	fmt.Fprintln(a.out, key.VKey())
 	fmt.Fprintf(a.err, "countersign %s witnesses %d log key(s) on %s\n", version, len(logs), listener.Addr())
-	return serveUntil(ctx, newHTTPServer(w.Handler(), logger), listener, f.tlsCert, f.tlsKey)
+	server := newHTTPServer(w.Handler(), logger)
+	if server.TLSConfig, err = servingTLS(f.tlsCert, f.tlsKey, nil, logger); err != nil {
+		return err
+	}
+	return serveUntil(ctx, server, listener)
 }
 
 // lockWitness makes the folder and keeps a second witness out of it: two would
@@ -164,12 +168,13 @@ func parsePublic(raw []byte) (crypto.PublicKey, error) {
 	return cryptoutils.UnmarshalPEMToPublicKey(raw)
 }
 
-// serveUntil serves until ctx ends, and then lets running requests finish.
-func serveUntil(ctx context.Context, server *http.Server, listener net.Listener, cert, key string) error {
+// serveUntil serves until ctx ends, and then lets running requests finish; it
+// ends TLS where the server says how.
+func serveUntil(ctx context.Context, server *http.Server, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() {
-		if cert != "" {
-			failed <- server.ServeTLS(listener, cert, key)
+		if server.TLSConfig != nil {
+			failed <- server.ServeTLS(listener, "", "")
 			return
 		}
 		failed <- server.Serve(listener)

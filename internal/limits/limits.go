@@ -32,6 +32,8 @@ const (
 	PageMax     = 200
 	// Name bounds the name of a managed object.
 	Name = 128
+	// Descriptor bounds the descriptor of an image that containerd passes.
+	Descriptor = 256 << 10
 	// Annotations bounds the annotations of one signature, AnnotationBytes
 	// the sum of their keys and values.
 	Annotations     = 64
@@ -159,6 +161,10 @@ const (
 	RegistryPause = 30 * time.Second
 	// DialTimeout bounds a connection attempt to a registry.
 	DialTimeout = 5 * time.Second
+	// ShutdownDelay bounds how long a process that was asked to stop goes on
+	// serving, and VerifierDeadline how long the node's verifier may take.
+	ShutdownDelay    = 5 * time.Minute
+	VerifierDeadline = time.Minute
 	// ClockSkew is how far a proven time may lie in the future.
 	ClockSkew = time.Minute
 )

@@ -71,6 +71,13 @@ func (c *Client) TrustedRoot(ctx context.Context) (document []byte, err error) {
 	return document, err
 }
 
+// TLSAuthority returns the authority of the server's own TLS certificate, in
+// PEM; a *Problem with status 404 says that it makes none.
+func (c *Client) TLSAuthority(ctx context.Context) (bundle []byte, err error) {
+	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/trust/tls-ca.pem", out: &bundle})
+	return bundle, err
+}
+
 // SigningConfig returns signing_config.json.
 func (c *Client) SigningConfig(ctx context.Context) (document []byte, err error) {
 	_, _, err = c.do(ctx, call{method: http.MethodGet, path: "v1/trust/signing_config.json", out: &document})
