@@ -4,7 +4,8 @@
 // one, or works on files.
 //
 // The answer of a command goes to standard output, everything else to standard
-// error. Exit codes are listed in `countersign help exit-codes`.
+// error. Called by the name countersign-containerd-verifier it is that command.
+// Exit codes are listed in `countersign help exit-codes`.
 package main
 
 import (
@@ -19,7 +20,7 @@ var version = "dev"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Getenv)
+	code := run(ctx, commandLine(os.Args), streams{in: os.Stdin, out: os.Stdout, err: os.Stderr}, os.Getenv)
 	stop()
 	os.Exit(code)
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -28,7 +30,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("COUNTERSIGN_TEST_PROCESS") != "" {
 		main()
 	}
-	testscript.Main(m, map[string]func(){"countersign": main})
+	testscript.Main(m, map[string]func(){"countersign": main, verifierName: main})
 }
 
 // process is a real `countersign serve` on its own data folder.
@@ -90,7 +92,7 @@ func (p *process) start() {
 	}
 	deadline := time.Now().Add(30 * time.Second)
 	for {
-		resp, err := http.Get(p.url + "/readyz")
+		resp, err := p.client().Get(p.url + "/readyz")
 		if err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
@@ -103,11 +105,33 @@ func (p *process) start() {
 		time.Sleep(20 * time.Millisecond)
 	}
 	var err error
-	p.admin, err = api.NewClient(p.url, p.token())
+	p.admin, err = api.NewClientWith(api.ClientConfig{URL: p.url, Token: p.token(), Transport: p.client().Transport})
 	if err != nil {
 		p.t.Fatal(err)
 	}
 }
+
+// secure has the process serve TLS with a certificate that it makes itself.
+func (p *process) secure() *process {
+	p.url = "https" + strings.TrimPrefix(p.url, "http")
+	p.args = append(p.args, "--tls-self-signed")
+	return p
+}
+
+// client believes whom the process says in its data folder.
+func (p *process) client() *http.Client {
+	if strings.HasPrefix(p.url, "http:") {
+		return http.DefaultClient
+	}
+	transport, err := tlsFiles{authorities: p.bundle()}.transport()
+	if err != nil { // not written yet: nobody is believed
+		transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: x509.NewCertPool()}}
+	}
+	return &http.Client{Transport: transport}
+}
+
+// bundle is the file that says whom to believe for the process's certificate.
+func (p *process) bundle() string { return filepath.Join(p.dir, "tls-ca.pem") }
 
 // token is the first administrator's.
 func (p *process) token() string {
@@ -144,6 +168,9 @@ func (p *process) run(args ...string) (stdout string, code int) {
 	p.t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "COUNTERSIGN_TEST_PROCESS=1", "COUNTERSIGN_URL="+p.url)
+	if strings.HasPrefix(p.url, "https:") {
+		cmd.Env = append(cmd.Env, "COUNTERSIGN_CACERT="+p.bundle())
+	}
 	if token, err := os.ReadFile(filepath.Join(p.dir, "admin.token")); err == nil {
 		cmd.Env = append(cmd.Env, "COUNTERSIGN_TOKEN="+strings.TrimSpace(string(token)))
 	}
