@@ -160,7 +160,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Certificates: s.issuer, Authorities: d.authorities,
 		Collectors: d.collectors(s), Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup, LogModes: d, Admission: rules, PullSecrets: d.pullSecrets(s),
 		ServingCA: d.ServingBundle,
-		Clock: d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
+		Clock:     d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
 	})
 	return err
