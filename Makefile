@@ -23,7 +23,7 @@ FUZZMEM ?= 512MiB
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-16s %s\n", $$1, $$2}'
 
 .PHONY: build
 build: ## build bin/countersign
@@ -74,6 +74,23 @@ fuzz: ## run every fuzz target FUZZTIME (20000x, or 30s)
 interop: peers ## prove every wire format against the stock binaries
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -count=1 -timeout 30m ./...  -run '^TestInterop'
 	@ls $(PEERS)/policy-tester-* >/dev/null 2>&1 || echo "NOT RUN: policy-controller's tester (make peers-large)"
+
+# A real etcd and kube-apiserver on loopback, stock clients, our manifests.
+.PHONY: e2e-kubernetes
+e2e-kubernetes: peers-kubernetes ## admission by a real API server, Gatekeeper's client and containerd
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags kubernetes -count=1 -timeout 20m ./cmd/countersign -run '^TestKubernetes'
+
+.PHONY: helm
+helm: peers-kubernetes ## lint and render the chart, and hold the plain manifests to it
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags kubernetes -count=1 ./cmd/countersign -run '^TestHelm'
+
+.PHONY: manifests
+manifests: peers-kubernetes ## write deploy/manifests anew from the chart
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags kubernetes -count=1 ./cmd/countersign -run '^TestHelmManifests$$' -args -write-manifests
+
+.PHONY: bench-admission
+bench-admission: ## latency of large pods and reviews per second over HTTPS
+	$(GO) test -tags kubernetes -run '^$$' -bench '^BenchmarkAdmission$$' -benchtime 1x -timeout 30m ./cmd/countersign
 
 .PHONY: interop-identity
 interop-identity: peers ## the part of it about CI identities and the TUF mirror
@@ -146,6 +163,10 @@ mutants: ## MUTANTS (100000) mutants of valid material, none of which may pass
 .PHONY: peers
 peers: ## build the stock peers named in testdata/peers/list
 	testdata/peers/build $(PEERS)
+
+.PHONY: peers-kubernetes
+peers-kubernetes: ## build those of testdata/peers/kubernetes too (about ten minutes, once)
+	testdata/peers/build $(PEERS) kubernetes
 
 .PHONY: peers-large
 peers-large: ## build those of testdata/peers/large too (about ten minutes, once)

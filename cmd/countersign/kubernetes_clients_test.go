@@ -1,0 +1,253 @@
+//go:build kubernetes
+
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	sigsyaml "sigs.k8s.io/yaml"
+
+	"github.com/countersign/countersign/internal/testauthority"
+	"github.com/countersign/countersign/server/api"
+)
+
+const (
+	imageVerifier    = "image-verifier-v1"
+	gatekeeperClient = "gatekeeper-client-v1"
+	containerdPeer   = "containerd-v2.4.2"
+	ctrPeer          = "ctr-v2.4.2"
+)
+
+// bindirJudgement is what containerd's verifier package answers.
+type bindirJudgement struct {
+	OK     bool
+	Reason string
+}
+
+// verifierFolder is a bin_dir with our verifier in it, and its configuration.
+// The program in it is this test binary, started by a script that gives it the
+// environment that a real one reads from /etc.
+func verifierFolder(t testing.TB, configuration string) string {
+	t.Helper()
+	dir := t.TempDir()
+	config := filepath.Join(dir, "containerd-verifier.yaml")
+	check(t, os.WriteFile(config, []byte(configuration), 0o600))
+	bin := filepath.Join(dir, "bin")
+	check(t, os.Mkdir(bin, 0o755))
+	self, err := filepath.Abs(os.Args[0])
+	check(t, err)
+	script := fmt.Sprintf("#!/bin/sh\nCOUNTERSIGN_TEST_PROCESS=1 COUNTERSIGN_VERIFIER_CONFIG=%s exec %s containerd-verifier \"$@\"\n", config, self)
+	check(t, os.WriteFile(filepath.Join(bin, verifierName), []byte(script), 0o755))
+	return bin
+}
+
+// TestKubernetesContainerdVerifier: G7. containerd's own verifier package asks,
+// the service answers, and so does the node by itself; whatever goes wrong blocks.
+func TestKubernetesContainerdVerifier(t *testing.T) {
+	g := &guarded{images: map[string]image{}}
+	g.registry, g.unlisted = startRegistry(t), startRegistry(t)
+	g.service = newProcess(t).secure()
+	g.service.start()
+	g.service.trustAll(g.registry, "release")
+	g.furnish(t)
+	online := verifierFolder(t, g.online(t))
+	offline := verifierFolder(t, g.offline(t))
+	ask := func(bin, name, digest string, more ...string) bindirJudgement {
+		t.Helper()
+		cmd := exec.Command(stock(t, imageVerifier), append([]string{bin, name, digest, "application/vnd.oci.image.manifest.v1+json", "500"}, more...)...)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		var j bindirJudgement
+		check(t, json.Unmarshal(out, &j))
+		return j
+	}
+	for way, bin := range map[string]string{"service": online, "node": offline} {
+		for state, want := range map[string]bool{"signed": true, "second": true, "unsigned": false, "otherkey": false, "unlisted": false} {
+			_, digest, _ := strings.Cut(g.images[state].digest, "@")
+			if j := ask(bin, g.images[state].tag, digest); j.OK != want || j.Reason == "" {
+				t.Errorf("%s, %s: %+v", way, state, j)
+			}
+		}
+		// The tag is of a signed image and another one would be pulled.
+		_, digest, _ := strings.Cut(g.images["unsigned"].digest, "@")
+		if j := ask(bin, g.images["signed"].tag, digest); j.OK || !strings.Contains(j.Reason, "no_signature") {
+			t.Errorf("%s, another digest: %+v", way, j)
+		}
+	}
+	_, digest, _ := strings.Cut(g.images["signed"].digest, "@")
+	if j := ask(online, g.images["signed"].tag, digest, "1ms"); j.OK {
+		t.Errorf("a verifier that is out of time admits: %+v", j)
+	}
+	g.service.kill()
+	if j := ask(online, g.images["signed"].tag, digest); j.OK {
+		t.Errorf("with us down: %+v", j)
+	}
+	if j := ask(offline, g.images["signed"].tag, digest); !j.OK {
+		t.Errorf("on the node, with us down: %+v", j)
+	}
+}
+
+// online is the example's configuration, for the process.
+func (g *guarded) online(t testing.TB) string {
+	t.Helper()
+	token, err := g.service.admin.CreateToken(t.Context(), api.TokenRequest{Name: "node", Roles: []string{"verifier"}})
+	check(t, err)
+	path := filepath.Join(t.TempDir(), "node.token")
+	check(t, os.WriteFile(path, []byte(token.Secret+"\n"), 0o600))
+	raw, err := os.ReadFile(filepath.Join(examples, "containerd/containerd-verifier.yaml"))
+	check(t, err)
+	return strings.NewReplacer("https://countersign.example.com", g.service.url, "/etc/countersign/ca.pem", g.service.bundle(), "/etc/countersign/node.token", path).Replace(string(raw))
+}
+
+// offline is the other example's configuration.
+func (g *guarded) offline(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	root, err := g.service.admin.TrustedRoot(t.Context())
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(dir, "trusted_root.json"), root, 0o600))
+	key, err := g.service.admin.PublicKey(t.Context(), "release")
+	check(t, err)
+	policy := fmt.Sprintf(`{"apiVersion": "countersign.dev/v1", "kind": "TrustPolicy", "metadata": {"name": "node"},
+"spec": {"match": {"images": [%q]}, "mode": "enforce", "authorities": {"release": {"key": {"pem": %q}}},
+"require": {"all": [{"signature": {"by": "release"}}]}}}`, g.registry.Host+"/**", key)
+	check(t, os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte(policy), 0o600))
+	raw, err := os.ReadFile(filepath.Join(examples, "containerd/containerd-verifier-offline.yaml"))
+	check(t, err)
+	return strings.NewReplacer("/etc/countersign", dir, "offline:\n", "offline:\n  allowHttpRegistry: true\n").Replace(string(raw))
+}
+
+// TestKubernetesContainerd: a real containerd pulls what is signed and nothing
+// else, with our example's configuration.
+func TestKubernetesContainerd(t *testing.T) {
+	if os.Geteuid() != 0 {
+		notRun(t, "containerd: only root may start it")
+	}
+	g := &guarded{images: map[string]image{}}
+	g.registry, g.unlisted = startRegistry(t), startRegistry(t)
+	g.service = newProcess(t).secure()
+	g.service.start()
+	g.service.trustAll(g.registry, "release")
+	g.furnish(t)
+	raw, err := os.ReadFile(filepath.Join(examples, "containerd/config.toml"))
+	check(t, err)
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "c.sock")
+	config := strings.Replace(string(raw), "/opt/countersign/verifiers", verifierFolder(t, g.online(t)), 1)
+	config = strings.Replace(config, "version = 3\n", fmt.Sprintf(`version = 3
+root = %q
+state = %q
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+[grpc]
+  address = %q
+`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket), 1)
+	check(t, os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600))
+	c := &cluster{t: t, dir: dir}
+	daemon := c.run(stock(t, containerdPeer), "containerd.log", "-c", filepath.Join(dir, "config.toml"))
+	t.Cleanup(func() { _ = daemon.Process.Kill(); _ = daemon.Wait() })
+	ctr := func(args ...string) (string, error) {
+		out, err := exec.Command(stock(t, ctrPeer), append([]string{"-a", socket}, args...)...).CombinedOutput()
+		return string(out), err
+	}
+	eventuallyTrue(t, "containerd answers", func() bool { _, err := ctr("version"); return err == nil })
+	for state, want := range map[string]bool{"signed": true, "unsigned": false, "otherkey": false, "unlisted": false} {
+		out, err := ctr("images", "pull", "--plain-http", g.images[state].tag)
+		if blocked := strings.Contains(out, "blocked pull"); blocked == want {
+			t.Errorf("%s: %v\n%s", state, err, out)
+		}
+	}
+}
+
+// TestKubernetesGatekeeper: Gatekeeper's own external data client asks, over TLS
+// 1.3 and with its client certificate, by our example's provider.
+func TestKubernetesGatekeeper(t *testing.T) {
+	g := &guarded{images: map[string]image{}}
+	g.registry, g.unlisted = startRegistry(t), startRegistry(t)
+	g.service = newProcess(t, "--tls-client-certificates").secure()
+	g.service.start()
+	if !g.service.serves("/v1/admission/gatekeeper") {
+		notRun(t, "Gatekeeper: this build has no /v1/admission/gatekeeper")
+	}
+	g.service.trustAll(g.registry, "release")
+	g.furnish(t)
+	dir := t.TempDir()
+	farm, stranger := testauthority.NewClientCA(t, "gatekeeper"), testauthority.NewClientCA(t, "gatekeeper")
+	_, err := g.service.admin.PutIssuer(t.Context(), "gatekeeper", api.IssuerRequest{Kind: "mtls", CABundle: farm.PEM(), Roles: []string{"verifier"}}, api.PutOptions{})
+	check(t, err)
+	credentials := func(name string, ca *testauthority.ClientCA) []string {
+		certificate, key := testauthority.PairPEM(t, ca.Issue(nil))
+		paths := []string{filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")}
+		check(t, os.WriteFile(paths[0], certificate, 0o600))
+		check(t, os.WriteFile(paths[1], key, 0o600))
+		return paths
+	}
+	provider := filepath.Join(dir, "provider.yaml")
+	raw, err := os.ReadFile(filepath.Join(examples, "gatekeeper/provider.yaml"))
+	check(t, err)
+	bundle, err := os.ReadFile(g.service.bundle())
+	check(t, err)
+	check(t, os.WriteFile(provider, []byte(strings.NewReplacer("https://countersign.countersign.svc", g.service.url,
+		"REPLACE_WITH_BASE64_PEM", base64.StdEncoding.EncodeToString(bundle)).Replace(string(raw))), 0o600))
+	review := func(who []string, spec object) []string {
+		t.Helper()
+		document, err := sigsyaml.Marshal(podOf("p", spec))
+		check(t, err)
+		path := filepath.Join(dir, "pod.yaml")
+		check(t, os.WriteFile(path, document, 0o600))
+		cmd := exec.Command(stock(t, gatekeeperClient), provider, who[0], who[1],
+			filepath.Join(examples, "gatekeeper/template.yaml"), filepath.Join(examples, "gatekeeper/constraint.yaml"), path)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		check(t, err)
+		var violations []string
+		check(t, json.Unmarshal(out, &violations))
+		return violations
+	}
+	known := credentials("known", farm)
+	signed := g.images["signed"].digest
+	for _, place := range []string{"containers", "initContainers", "volumes"} {
+		for state, want := range map[string]bool{"signed": true, "unsigned": false, "otherkey": false, "unlisted": false} {
+			violations := review(known, specOf(place, g.images[state].digest, signed))
+			if (len(violations) == 0) != want || !want && !strings.Contains(strings.Join(violations, " "), g.images[state].digest) {
+				t.Errorf("%s %s: %v", place, state, violations)
+			}
+		}
+	}
+	if violations := review(credentials("stranger", stranger), specOf("containers", signed, signed)); len(violations) == 0 {
+		t.Error("a stranger's certificate was answered")
+	}
+	if violations := review(known, object{"containers": []any{}}); len(violations) == 0 {
+		t.Error("an object without images passes")
+	}
+	g.service.kill()
+	if violations := review(known, specOf("containers", signed, signed)); len(violations) == 0 {
+		t.Error("with us down an image passes")
+	}
+}
+
+// validBundle is a certificate authority in base64 of PEM.
+func validBundle(t testing.TB) string {
+	t.Helper()
+	return base64.StdEncoding.EncodeToString([]byte(testauthority.NewClientCA(t, "bundle").PEM()))
+}
+
+func eventuallyTrue(t testing.TB, what string, happened func() bool) {
+	t.Helper()
+	for range 600 {
+		if happened() {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("never: %s", what)
+}
