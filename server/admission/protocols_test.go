@@ -79,6 +79,7 @@ func TestJudged(t *testing.T) {
 		patch, says, has string
 	}{
 		{"pinned", admission.Settings{}, pod, spec, good, true, true, `[{"op":"replace","path":"/spec/containers/0/image","value":"r/a:1@` + digest + `"}]`, "", ""},
+		{"nothing to pin", admission.Settings{}, pod, `"spec":{"containers":[{"image":"r/b@` + digest + `"}]}`, answer(passed("r/b@" + digest)), true, true, "", "", ""},
 		{"G7 by tag, warned", admission.Settings{}, pod, spec, good, false, true, "", "named by tag", ""},
 		{"G7 by tag, denied", admission.Settings{Tags: "deny"}, pod, spec, good, false, false, "", "", "by digest"},
 		{"G7 by tag, denied unless pinned", admission.Settings{Tags: "deny"}, pod, spec, good, true, true, "x", "", ""},
