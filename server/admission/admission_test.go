@@ -257,6 +257,19 @@ func TestShippedExamples(t *testing.T) {
 	}
 }
 
+// TestDocumentedExample: what docs/admission.md shows is read.
+func TestDocumentedExample(t *testing.T) {
+	doc, err := os.ReadFile(filepath.Join("..", "..", "docs", "admission.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(doc), "```yaml\n")
+	example, _, closed := strings.Cut(rest, "```")
+	if resources, err := admission.ParseResources([]byte(example)); err != nil || !closed || len(resources) != 2 || !resources[1].Optional {
+		t.Errorf("%+v %v", resources, err)
+	}
+}
+
 // review is an AdmissionReview's text.
 func review(kind admission.Kind, operation, sub, object, old string) []byte {
 	raw := map[string]any{
