@@ -24,7 +24,8 @@
 // Names are matched exactly as the API server does. A name that differs from a
 // looked-for one only in case or punctuation is refused, since laxer readers
 // take it for that one; duplicates are refused everywhere; other unknown fields
-// of objects are passed over, those of the protocols' own envelopes refused.
+// of objects and of an AdmissionReview are passed over, those of the other
+// protocols' envelopes refused.
 package admission
 
 import (

@@ -34,31 +34,25 @@ type wireReview struct {
 	Request    *wireRequest `json:"request"`
 }
 
-// wireRequest has every field of the protocol: one that is not known may change
-// what is asked.
+// wireRequest has what decides. Kubernetes adds fields within a version of its
+// API (API conventions, compatibility): to refuse those would stop a cluster on
+// the day it is upgraded.
 type wireRequest struct {
-	UID                string         `json:"uid"`
-	Kind               Kind           `json:"kind"`
-	Resource           jsontext.Value `json:"resource"`
-	SubResource        string         `json:"subResource"`
-	RequestKind        jsontext.Value `json:"requestKind"`
-	RequestResource    jsontext.Value `json:"requestResource"`
-	RequestSubResource string         `json:"requestSubResource"`
-	Name               string         `json:"name"`
-	Namespace          string         `json:"namespace"`
-	Operation          string         `json:"operation"`
-	UserInfo           jsontext.Value `json:"userInfo"`
-	Object             jsontext.Value `json:"object"`
-	OldObject          jsontext.Value `json:"oldObject"`
-	DryRun             *bool          `json:"dryRun"`
-	Options            jsontext.Value `json:"options"`
+	UID         string         `json:"uid"`
+	Kind        Kind           `json:"kind"`
+	SubResource string         `json:"subResource"`
+	Namespace   string         `json:"namespace"`
+	Operation   string         `json:"operation"`
+	Object      jsontext.Value `json:"object"`
+	OldObject   jsontext.Value `json:"oldObject"`
+	DryRun      *bool          `json:"dryRun"`
 }
 
-// ParseReview reads an AdmissionReview strictly. With an error the review has
+// ParseReview reads an AdmissionReview: no name twice, no invalid UTF-8. With an error the review has
 // its UID still if one can be made out, because an answer without it is none.
 func ParseReview(body []byte) (Review, error) {
 	var wire wireReview
-	if err := strictjson.Unmarshal(body, &wire); err != nil {
+	if err := strictjson.UnmarshalOpen(body, &wire); err != nil {
 		return Review{UID: uidOf(body)}, unreadable(err)
 	}
 	uid := uidOf(body)
