@@ -146,7 +146,7 @@ func TestHelmManifests(t *testing.T) {
 // renders and the kustomize base, and refuses none of their fields.
 func TestKubernetesManifests(t *testing.T) {
 	c := newCluster(t, "")
-	c.namespace("countersign")
+	c.mustKubectl("", "apply", "-f", filepath.Join(manifests, "namespace.yaml"))
 	c.namespace("shop")
 	accepted := func(what, document string) {
 		t.Helper()
