@@ -25,7 +25,6 @@ import (
 	mutation "github.com/open-policy-agent/gatekeeper/v3/pkg/mutation/types"
 	"github.com/open-policy-agent/gatekeeper/v3/pkg/target"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
 	"sigs.k8s.io/yaml"
 )
@@ -146,13 +145,5 @@ func readTemplate(path string) (*templates.ConstraintTemplate, error) {
 	if err := read(path, versioned); err != nil {
 		return nil, err
 	}
-	scheme := runtime.NewScheme()
-	if err := templatesv1.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	if err := templates.AddToScheme(scheme); err != nil {
-		return nil, err
-	}
-	template := &templates.ConstraintTemplate{}
-	return template, scheme.Convert(versioned, template, nil)
+	return versioned.ToVersionless()
 }
