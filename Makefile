@@ -78,7 +78,7 @@ interop: peers ## prove every wire format against the stock binaries
 # A real etcd and kube-apiserver on loopback, stock clients, our manifests.
 .PHONY: e2e-kubernetes
 e2e-kubernetes: peers-kubernetes ## admission by a real API server, Gatekeeper's client and containerd
-	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags kubernetes -count=1 -timeout 20m ./cmd/countersign -run '^TestKubernetes'
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags kubernetes -count=1 -timeout 20m ./cluster ./cmd/countersign -run '^Test(Kubernetes|RealAPIServer)'
 
 .PHONY: helm
 helm: peers-kubernetes ## lint and render the chart, and hold the plain manifests to it
