@@ -63,7 +63,7 @@ func TestKubernetesContainerdVerifier(t *testing.T) {
 	offline := verifierFolder(t, g.offline(t))
 	ask := func(bin, name, digest string, more ...string) bindirJudgement {
 		t.Helper()
-		cmd := exec.Command(stock(t, imageVerifier), append([]string{bin, name, digest, "application/vnd.oci.image.manifest.v1+json", "500"}, more...)...)
+		cmd := exec.Command(kubePeer(t, imageVerifier), append([]string{bin, name, digest, "application/vnd.oci.image.manifest.v1+json", "500"}, more...)...)
 		out, err := cmd.Output()
 		var failed *exec.ExitError
 		if errors.As(err, &failed) { // the package itself ended in an error, which blocks as a refusal does
@@ -156,10 +156,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 `, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket), 1)
 	check(t, os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600))
 	c := &cluster{t: t, dir: dir}
-	daemon := c.run(stock(t, containerdPeer), "containerd.log", "-c", filepath.Join(dir, "config.toml"))
+	daemon := c.run(kubePeer(t, containerdPeer), "containerd.log", "-c", filepath.Join(dir, "config.toml"))
 	t.Cleanup(func() { _ = daemon.Process.Kill(); _ = daemon.Wait() })
 	ctr := func(args ...string) (string, error) {
-		out, err := exec.Command(stock(t, ctrPeer), append([]string{"-a", socket}, args...)...).CombinedOutput()
+		out, err := exec.Command(kubePeer(t, ctrPeer), append([]string{"-a", socket}, args...)...).CombinedOutput()
 		return string(out), err
 	}
 	eventuallyTrue(t, "containerd answers", func() bool { _, err := ctr("version"); return err == nil })
@@ -207,7 +207,7 @@ func TestKubernetesGatekeeper(t *testing.T) {
 		check(t, err)
 		path := filepath.Join(dir, "pod.yaml")
 		check(t, os.WriteFile(path, document, 0o600))
-		cmd := exec.Command(stock(t, gatekeeperClient), provider, who[0], who[1],
+		cmd := exec.Command(kubePeer(t, gatekeeperClient), provider, who[0], who[1],
 			filepath.Join(examples, "gatekeeper/template.yaml"), filepath.Join(examples, "gatekeeper/constraint.yaml"), path)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()

@@ -29,9 +29,9 @@ const (
 	kubeCTL       = "kubectl-v1.37.2"
 )
 
-// stock is the path of a peer of this suite. It is always there: a suite that
+// kubePeer is the path of a peer of this suite. It is always there: a suite that
 // skips itself without its peers proves nothing.
-func stock(t testing.TB, name string) string {
+func kubePeer(t testing.TB, name string) string {
 	t.Helper()
 	path, err := filepath.Abs(filepath.Join(os.Getenv("COUNTERSIGN_PEERS"), name))
 	check(t, err)
@@ -125,7 +125,7 @@ func (c *cluster) startEtcd() {
 // start runs the API server and waits until it is ready.
 func (c *cluster) start() {
 	c.t.Helper()
-	c.api = c.run(stock(c.t, kubeAPIServer), "apiserver.log", c.arguments...)
+	c.api = c.run(kubePeer(c.t, kubeAPIServer), "apiserver.log", c.arguments...)
 	c.await(c.url+"/readyz", "apiserver.log")
 }
 
@@ -240,7 +240,7 @@ func (c *cluster) create(path string, object any) answer {
 // succeeded.
 func (c *cluster) kubectl(stdin string, args ...string) (string, bool) {
 	c.t.Helper()
-	cmd := exec.Command(stock(c.t, kubeCTL), append([]string{
+	cmd := exec.Command(kubePeer(c.t, kubeCTL), append([]string{
 		"--server=" + c.url, "--token=" + clusterToken, "--insecure-skip-tls-verify",
 	}, args...)...)
 	cmd.Env = append(os.Environ(), "HOME="+c.dir, "KUBECONFIG="+filepath.Join(c.dir, "none"))

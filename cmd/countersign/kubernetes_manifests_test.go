@@ -27,7 +27,7 @@ var writeManifests = flag.Bool("write-manifests", false, "write the plain manife
 func helm(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	// A helm of `go install` takes itself for one of an old Kubernetes.
-	cmd := exec.Command(stock(t, helmPeer), append(args, "--kube-version", "1.37.2")...)
+	cmd := exec.Command(kubePeer(t, helmPeer), append(args, "--kube-version", "1.37.2")...)
 	home := t.TempDir()
 	cmd.Env = append(os.Environ(), "HOME="+home, "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home)
 	var out, complaints bytes.Buffer
