@@ -189,12 +189,6 @@ type answer struct {
 
 func (a answer) ok() bool { return a.status/100 == 2 }
 
-func (a answer) name() string {
-	metadata, _ := a.object["metadata"].(map[string]any)
-	name, _ := metadata["name"].(string)
-	return name
-}
-
 // ask calls the API server as a client library does.
 func (c *cluster) ask(method, path, contentType string, body any) answer {
 	c.t.Helper()

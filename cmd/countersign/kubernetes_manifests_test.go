@@ -67,9 +67,16 @@ func TestHelmChart(t *testing.T) {
 		}
 	}
 	for _, bad := range [][]string{
-		{"--set", "replicas=2"}, {"--set", "webhooks.failurePolicy=Maybe"}, {"--set", "webhooks.timeoutSeconds=60"}, {"--set", "image.digest=latest"},
-		{"--set", "certificates.mode=secret"}, {"--set", "certificates.mode=certManager"}, {"--set", "webhooks.cluster=a?b"},
-		{"--set", "webhooks.url=http://x"}, {"--set", "webhooks.caBundle=nonsense"}, {"--set", "publicUrl=countersign"},
+		{"--set", "replicas=2"},
+		{"--set", "webhooks.failurePolicy=Maybe"},
+		{"--set", "webhooks.timeoutSeconds=60"},
+		{"--set", "image.digest=latest"},
+		{"--set", "certificates.mode=secret"},
+		{"--set", "certificates.mode=certManager"},
+		{"--set", "webhooks.cluster=a?b"},
+		{"--set", "webhooks.url=http://x"},
+		{"--set", "webhooks.caBundle=nonsense"},
+		{"--set", "publicUrl=countersign"},
 	} {
 		if out, err := helm(t, append([]string{"template", "x", chart}, bad...)...); err == nil {
 			t.Errorf("%v was rendered:\n%s", bad, out)
