@@ -41,8 +41,10 @@ type KubernetesConfig struct {
 	WebhookConfigurations []string
 	// CABundle gives the PEM certificates of the authorities that sign the
 	// service's own TLS certificate; it is asked again and again, and a change is
-	// written. Required with WebhookConfigurations.
+	// written. WebhookConfigurations need it or OwnBundle.
 	CABundle func(ctx context.Context) ([]byte, error)
+	// OwnBundle: the authority is the service's own (Config.SelfSigned).
+	OwnBundle bool
 }
 
 func (c KubernetesConfig) configured() bool { return c.Kubeconfig != "" || c.InCluster }
@@ -58,9 +60,10 @@ func (c KubernetesConfig) Check() error {
 		return fmt.Errorf("the pause between scans must be at least %v, or 0 for none", limits.ScanIntervalMin)
 	case len(c.WebhookConfigurations) > limits.WebhookConfigurations:
 		return fmt.Errorf("at most %d webhook configurations are kept", limits.WebhookConfigurations)
-	case (len(c.WebhookConfigurations) > 0) != (c.CABundle != nil):
-		return errors.New("webhook configurations and a CA bundle go together")
-	case !c.configured() && (c.ScanInterval != 0 || c.CABundle != nil):
+	case len(c.WebhookConfigurations) == 0 && c.CABundle != nil,
+		len(c.WebhookConfigurations) > 0 && c.CABundle == nil && !c.OwnBundle:
+		return errors.New("webhook configurations and a CA bundle, or a certificate of the service's own authority, go together")
+	case !c.configured() && (c.ScanInterval != 0 || len(c.WebhookConfigurations) > 0):
 		return errors.New("scans and webhook configurations need a kubeconfig or in-cluster credentials")
 	}
 	return nil
@@ -83,7 +86,10 @@ func (d *Daemon) openKubernetes(_ context.Context, s *services) error {
 	if c.ScanInterval > 0 {
 		d.scanner = newScanner(d, s)
 	}
-	if c.CABundle != nil {
+	if c.CABundle == nil && c.OwnBundle {
+		c.CABundle = func(context.Context) ([]byte, error) { return d.ServingBundle(), nil }
+	}
+	if len(c.WebhookConfigurations) > 0 {
 		d.bundles = &bundleKeeper{client: client, names: c.WebhookConfigurations, bundle: c.CABundle, log: d.cfg.Logger}
 	}
 	return nil

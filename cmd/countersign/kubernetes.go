@@ -21,7 +21,7 @@ func kubernetesConfig(k *koanf.Koanf, c *daemon.KubernetesConfig) error {
 	*c = daemon.KubernetesConfig{
 		Kubeconfig: k.String("kubernetes.kubeconfig"), InCluster: k.Bool("kubernetes.in-cluster"), Cluster: k.String("kubernetes.cluster"),
 		PullSecrets: k.String("kubernetes.pull-secrets"), ScanInterval: k.Duration("kubernetes.scan-interval"),
-		WebhookConfigurations: list(k.String("kubernetes.webhook-configurations")),
+		WebhookConfigurations: list(k.String("kubernetes.webhook-configurations")), OwnBundle: k.Bool("tls-self-signed"),
 	}
 	if path := k.String("kubernetes.ca-bundle"); path != "" {
 		c.CABundle = func(context.Context) ([]byte, error) { return readBundle(path) }

@@ -155,7 +155,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
   address = %q
 `, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket), 1)
 	check(t, os.WriteFile(filepath.Join(dir, "config.toml"), []byte(config), 0o600))
-	c := &cluster{t: t, dir: dir}
+	c := &testCluster{t: t, dir: dir}
 	daemon := c.run(kubePeer(t, containerdPeer), "containerd.log", "-c", filepath.Join(dir, "config.toml"))
 	t.Cleanup(func() { _ = daemon.Process.Kill(); _ = daemon.Wait() })
 	ctr := func(args ...string) (string, error) {

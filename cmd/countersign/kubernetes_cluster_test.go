@@ -48,9 +48,9 @@ func notRun(t testing.TB, what string) {
 	t.Skip(what)
 }
 
-// cluster is a real kube-apiserver on a real etcd. There are no controllers and
+// testCluster is a real kube-apiserver on a real etcd. There are no controllers and
 // no nodes: what it admits stays pending.
-type cluster struct {
+type testCluster struct {
 	t         testing.TB
 	dir, url  string
 	etcdURL   string
@@ -63,9 +63,9 @@ const clusterToken = "e2e-administrator"
 
 // newCluster starts etcd and the API server; admission is an
 // AdmissionConfiguration, or empty.
-func newCluster(t testing.TB, admission string, plugins ...string) *cluster {
+func newCluster(t testing.TB, admission string, plugins ...string) *testCluster {
 	t.Helper()
-	c := &cluster{t: t, dir: t.TempDir(), client: &http.Client{Transport: &http.Transport{
+	c := &testCluster{t: t, dir: t.TempDir(), client: &http.Client{Transport: &http.Transport{
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, MaxIdleConnsPerHost: 32,
 	}}}
 	t.Cleanup(c.stop)
@@ -91,21 +91,21 @@ func newCluster(t testing.TB, admission string, plugins ...string) *cluster {
 	return c
 }
 
-func (c *cluster) write(name, content string) string {
+func (c *testCluster) write(name, content string) string {
 	c.t.Helper()
 	path := filepath.Join(c.dir, name)
 	check(c.t, os.WriteFile(path, []byte(content), 0o600))
 	return path
 }
 
-func (c *cluster) writeKey(name string) string {
+func (c *testCluster) writeKey(name string) string {
 	c.t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	check(c.t, err)
 	return c.write(name, string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
 }
 
-func (c *cluster) startEtcd() {
+func (c *testCluster) startEtcd() {
 	c.t.Helper()
 	path, err := exec.LookPath("etcd")
 	if err != nil {
@@ -123,13 +123,13 @@ func (c *cluster) startEtcd() {
 }
 
 // start runs the API server and waits until it is ready.
-func (c *cluster) start() {
+func (c *testCluster) start() {
 	c.t.Helper()
 	c.api = c.run(kubePeer(c.t, kubeAPIServer), "apiserver.log", c.arguments...)
 	c.await(c.url+"/readyz", "apiserver.log")
 }
 
-func (c *cluster) run(path, log string, args ...string) *exec.Cmd {
+func (c *testCluster) run(path, log string, args ...string) *exec.Cmd {
 	c.t.Helper()
 	out, err := os.OpenFile(filepath.Join(c.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	check(c.t, err)
@@ -141,7 +141,7 @@ func (c *cluster) run(path, log string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func (c *cluster) await(url, log string) {
+func (c *testCluster) await(url, log string) {
 	c.t.Helper()
 	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		req, err := http.NewRequest(http.MethodGet, url, nil)
@@ -162,7 +162,7 @@ func (c *cluster) await(url, log string) {
 }
 
 // stopAPI ends the API server as an upgrade would.
-func (c *cluster) stopAPI() {
+func (c *testCluster) stopAPI() {
 	if c.api != nil {
 		_ = c.api.Process.Kill()
 		_ = c.api.Wait()
@@ -170,7 +170,7 @@ func (c *cluster) stopAPI() {
 	}
 }
 
-func (c *cluster) stop() {
+func (c *testCluster) stop() {
 	c.stopAPI()
 	if c.etcd != nil {
 		_ = c.etcd.Process.Kill()
@@ -190,14 +190,14 @@ type answer struct {
 func (a answer) ok() bool { return a.status/100 == 2 }
 
 // ask calls the API server as a client library does.
-func (c *cluster) ask(method, path, contentType string, body any) answer {
+func (c *testCluster) ask(method, path, contentType string, body any) answer {
 	c.t.Helper()
 	a, err := c.try(method, path, contentType, body)
 	check(c.t, err)
 	return a
 }
 
-func (c *cluster) try(method, path, contentType string, body any) (answer, error) {
+func (c *testCluster) try(method, path, contentType string, body any) (answer, error) {
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		return answer{}, err
@@ -225,14 +225,14 @@ func (c *cluster) try(method, path, contentType string, body any) (answer, error
 	return a, nil
 }
 
-func (c *cluster) create(path string, object any) answer {
+func (c *testCluster) create(path string, object any) answer {
 	c.t.Helper()
 	return c.ask(http.MethodPost, path, "application/json", object)
 }
 
 // kubectl runs the stock client and returns what it printed, and whether it
 // succeeded.
-func (c *cluster) kubectl(stdin string, args ...string) (string, bool) {
+func (c *testCluster) kubectl(stdin string, args ...string) (string, bool) {
 	c.t.Helper()
 	cmd := exec.Command(kubePeer(c.t, kubeCTL), append([]string{
 		"--server=" + c.url, "--token=" + clusterToken, "--insecure-skip-tls-verify",
@@ -246,7 +246,7 @@ func (c *cluster) kubectl(stdin string, args ...string) (string, bool) {
 	return string(out), err == nil
 }
 
-func (c *cluster) mustKubectl(stdin string, args ...string) string {
+func (c *testCluster) mustKubectl(stdin string, args ...string) string {
 	c.t.Helper()
 	out, ok := c.kubectl(stdin, args...)
 	if !ok {
@@ -256,7 +256,7 @@ func (c *cluster) mustKubectl(stdin string, args ...string) string {
 }
 
 // refused wants kubectl to fail with every word said.
-func (c *cluster) refused(words []string, args ...string) {
+func (c *testCluster) refused(words []string, args ...string) {
 	c.t.Helper()
 	out, ok := c.kubectl("", args...)
 	if ok {
@@ -271,7 +271,7 @@ func (c *cluster) refused(words []string, args ...string) {
 }
 
 // namespace makes a namespace.
-func (c *cluster) namespace(name string) {
+func (c *testCluster) namespace(name string) {
 	c.t.Helper()
 	if a := c.create("/api/v1/namespaces", map[string]any{"metadata": map[string]any{"name": name}}); !a.ok() && a.status != http.StatusConflict {
 		c.t.Fatalf("namespace %s: %d %s", name, a.status, a.message)

@@ -332,7 +332,7 @@ func TestKubernetesImagePolicyWebhook(t *testing.T) {
 	// Here callers are anonymous; the certificate of the example is another test's.
 	kubeconfig["users"] = []any{object{"name": "api-server", "user": object{}}}
 	check(t, os.WriteFile(filepath.Join(dir, "kubeconfig.yaml"), []byte(mustJSON(t, kubeconfig)), 0o600))
-	g.cluster = newCluster(t, example("admission.yaml"), "ImagePolicyWebhook")
+	g.testCluster = newCluster(t, example("admission.yaml"), "ImagePolicyWebhook")
 	g.namespace("shop")
 	for state, want := range map[string]bool{"signed": true, "unsigned": false, "otherkey": false, "unlisted": false} {
 		a := g.create("/api/v1/namespaces/shop/pods", podOf("policy-"+state, specOf("containers", g.images[state].digest, g.images["signed"].digest)))

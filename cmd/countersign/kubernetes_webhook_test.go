@@ -28,7 +28,7 @@ const manifests = deployFolder + "/manifests"
 // making, which knows the API server by its client certificate and answers
 // nobody without credentials, and the webhook configuration that is handed out.
 type guarded struct {
-	*cluster
+	*testCluster
 	service  *process
 	registry *localregistry.Registry
 	// unlisted is a registry that the service was not told of.
@@ -53,7 +53,7 @@ func newGuarded(t testing.TB) *guarded {
 		Kind: "mtls", CABundle: farm.PEM(), Roles: []string{"verifier"},
 	}, api.PutOptions{})
 	check(t, err)
-	g.cluster = newCluster(t, webhookCredentials(t, farm))
+	g.testCluster = newCluster(t, webhookCredentials(t, farm))
 	g.namespace("countersign")
 	g.namespace("shop")
 	g.register(t, g.service.url)
