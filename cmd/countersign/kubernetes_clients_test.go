@@ -146,11 +146,13 @@ func TestKubernetesContainerd(t *testing.T) {
 	check(t, err)
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "c.sock")
-	config := strings.Replace(string(raw), "/opt/countersign/verifiers", verifierFolder(t, g.online(t)), 1)
+	config := strings.Replace(string(raw), "/opt/countersign/verifiers", verifierFolder(t, g.online(t)), -1)
 	config = strings.Replace(config, "version = 3\n", fmt.Sprintf(`version = 3
 root = %q
 state = %q
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
+[debug]
+  level = "debug"
 [grpc]
   address = %q
 `, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket), 1)
@@ -168,6 +170,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 		if blocked := strings.Contains(out, "blocked pull"); blocked == want {
 			t.Errorf("%s: %v\n%s", state, err, out)
 		}
+	}
+	if t.Failed() {
+		raw, err := os.ReadFile(filepath.Join(dir, "containerd.log"))
+		t.Logf("containerd: %v\n%s", err, raw)
 	}
 }
 
