@@ -146,7 +146,7 @@ func TestKubernetesContainerd(t *testing.T) {
 	check(t, err)
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "c.sock")
-	config := strings.Replace(string(raw), "/opt/countersign/verifiers", verifierFolder(t, g.online(t)), -1)
+	config := strings.ReplaceAll(string(raw), "/opt/countersign/verifiers", verifierFolder(t, g.online(t)))
 	config = strings.Replace(config, "version = 3\n", fmt.Sprintf(`version = 3
 root = %q
 state = %q
