@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	sigsyaml "sigs.k8s.io/yaml"
-
 	"github.com/countersign/countersign/internal/testauthority"
 	"github.com/countersign/countersign/server/api"
 )
@@ -174,73 +172,6 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 	if t.Failed() {
 		raw, err := os.ReadFile(filepath.Join(dir, "containerd.log"))
 		t.Logf("containerd: %v\n%s", err, raw)
-	}
-}
-
-// TestKubernetesGatekeeper: Gatekeeper's own external data client asks, over TLS
-// 1.3 and with its client certificate, by our example's provider.
-func TestKubernetesGatekeeper(t *testing.T) {
-	g := &guarded{images: map[string]image{}}
-	g.registry, g.unlisted = startRegistry(t), startRegistry(t)
-	g.service = newProcess(t, "--tls-client-certificates").secure()
-	g.service.start()
-	if !g.service.serves("/v1/admission/gatekeeper") {
-		notRun(t, "Gatekeeper: this build has no /v1/admission/gatekeeper")
-	}
-	g.service.trustAll(g.registry, "release")
-	g.furnish(t)
-	dir := t.TempDir()
-	farm, stranger := testauthority.NewClientCA(t, "gatekeeper"), testauthority.NewClientCA(t, "gatekeeper")
-	_, err := g.service.admin.PutIssuer(t.Context(), "gatekeeper", api.IssuerRequest{Kind: "mtls", CABundle: farm.PEM(), Roles: []string{"verifier"}}, api.PutOptions{})
-	check(t, err)
-	credentials := func(name string, ca *testauthority.ClientCA) []string {
-		certificate, key := testauthority.PairPEM(t, ca.Issue(nil))
-		paths := []string{filepath.Join(dir, name+".pem"), filepath.Join(dir, name+".key")}
-		check(t, os.WriteFile(paths[0], certificate, 0o600))
-		check(t, os.WriteFile(paths[1], key, 0o600))
-		return paths
-	}
-	provider := filepath.Join(dir, "provider.yaml")
-	raw, err := os.ReadFile(filepath.Join(examples, "gatekeeper/provider.yaml"))
-	check(t, err)
-	bundle, err := os.ReadFile(g.service.bundle())
-	check(t, err)
-	check(t, os.WriteFile(provider, []byte(strings.NewReplacer("https://countersign.countersign.svc", g.service.url,
-		"REPLACE_WITH_BASE64_PEM", base64.StdEncoding.EncodeToString(bundle)).Replace(string(raw))), 0o600))
-	review := func(who []string, spec object) []string {
-		t.Helper()
-		document, err := sigsyaml.Marshal(podOf("p", spec))
-		check(t, err)
-		path := filepath.Join(dir, "pod.yaml")
-		check(t, os.WriteFile(path, document, 0o600))
-		cmd := exec.Command(kubePeer(t, gatekeeperClient), provider, who[0], who[1],
-			filepath.Join(examples, "gatekeeper/template.yaml"), filepath.Join(examples, "gatekeeper/constraint.yaml"), path)
-		cmd.Stderr = os.Stderr
-		out, err := cmd.Output()
-		check(t, err)
-		var violations []string
-		check(t, json.Unmarshal(out, &violations))
-		return violations
-	}
-	known := credentials("known", farm)
-	signed := g.images["signed"].digest
-	for _, place := range []string{"containers", "initContainers", "volumes"} {
-		for state, want := range map[string]bool{"signed": true, "unsigned": false, "otherkey": false, "unlisted": false} {
-			violations := review(known, specOf(place, g.images[state].digest, signed))
-			if (len(violations) == 0) != want || !want && !strings.Contains(strings.Join(violations, " "), g.images[state].digest) {
-				t.Errorf("%s %s: %v", place, state, violations)
-			}
-		}
-	}
-	if violations := review(credentials("stranger", stranger), specOf("containers", signed, signed)); len(violations) == 0 {
-		t.Error("a stranger's certificate was answered")
-	}
-	if violations := review(known, object{"containers": []any{}}); len(violations) == 0 {
-		t.Error("an object without images passes")
-	}
-	g.service.kill()
-	if violations := review(known, specOf("containers", signed, signed)); len(violations) == 0 {
-		t.Error("with us down an image passes")
 	}
 }
 
