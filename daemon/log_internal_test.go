@@ -51,15 +51,30 @@ func (f *folder) kill() {
 	f.t.Helper()
 	dead := f.dir
 	f.dir = filepath.Join(f.t.TempDir(), "data")
-	if err := os.CopyFS(f.dir, os.DirFS(dead)); err != nil {
-		f.t.Fatal(err)
-	}
-	// CopyFS widens modes.
-	err := filepath.WalkDir(f.dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+	err := filepath.WalkDir(dead, func(path string, entry fs.DirEntry, err error) error {
+		// What is written beside a file and renamed over it is gone at times.
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		return os.Chmod(path, 0o600)
+		within, err := filepath.Rel(dead, path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(f.dir, within)
+		if entry.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		raw, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, raw, 0o600)
 	})
 	if err != nil {
 		f.t.Fatal(err)
