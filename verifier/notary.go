@@ -189,7 +189,7 @@ func (h *holders) admit(key *candidate, e *evidence, p *proof, now time.Time, na
 	if n.Scheme == notary.SchemeSigningAuthority {
 		signed = n.SigningTime
 	}
-	if f := h.revoked(n.Chain, revocation.CodeSigning, signed); f != nil {
+	if f := h.revoked.check(n.Chain, revocation.CodeSigning, signed); f != nil {
 		return f
 	}
 	if !h.Matches(n.Chain[0]) {

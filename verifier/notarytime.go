@@ -54,7 +54,7 @@ func (s *stampRoots) prove(of stamp, signature []byte) (at time.Time, known bool
 	if err := notaryx509.ValidateTimestampingCertChain(chain); err != nil {
 		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp authority's certificates break the rules of the Notary Project").because(err)
 	}
-	if f := s.revoked(chain, revocation.Timestamping, time.Time{}); f != nil {
+	if f := s.revoked.check(chain, revocation.Timestamping, time.Time{}); f != nil {
 		return time.Time{}, true, faultf(policy.TimestampInvalid, "the timestamp authority: %s", f.text).because(f.cause)
 	}
 	return told.Value.UTC(), true, nil

@@ -16,15 +16,31 @@ import (
 // certificate is revoked, or of which nobody says whether it is (row D6).
 type revoked func(chain []*x509.Certificate, use revocation.Use, at time.Time) *fault
 
+// check is the rule; without one nobody asks.
+func (r revoked) check(chain []*x509.Certificate, use revocation.Use, at time.Time) *fault {
+	if r != nil {
+		return r(chain, use, at)
+	}
+	return unasked(chain)
+}
+
+// unasked refuses a chain whose revocation would be told somewhere.
+func unasked(chain []*x509.Certificate) *fault {
+	if !pointsSomewhere(chain) {
+		return nil
+	}
+	return faultf(policy.CertificateInvalid, "the certificate names a place that tells whether it is revoked, and nobody asks there: set revocation: skip in the policy to accept it unchecked")
+}
+
 // revokedBy is the rule of a policy. What was asked bounds how long the verdict
 // is remembered; what nobody answered makes it one that is asked for again.
 func (r *round) revokedBy(ctx context.Context, rule policy.Revocation) revoked {
 	return func(chain []*x509.Certificate, use revocation.Use, at time.Time) *fault {
-		if rule == policy.RevocationSkip || !pointsSomewhere(chain) {
+		switch {
+		case rule == policy.RevocationSkip || !pointsSomewhere(chain):
 			return nil
-		}
-		if r.revocations == nil {
-			return faultf(policy.CertificateInvalid, "the certificate names a place that tells whether it is revoked, and nobody asks there: set revocation: skip in the policy to accept it unchecked")
+		case r.revocations == nil:
+			return unasked(chain)
 		}
 		r.asked = true
 		err := r.revocations.Check(ctx, chain, use, at)
