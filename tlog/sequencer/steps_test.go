@@ -221,7 +221,7 @@ func (s *stepping) scenario(t *testing.T, name string, plans []plan) {
 		count = min(count, pairsPerStep*s.singles)
 	}
 	var group errgroup.Group
-	group.SetLimit(runtime.NumCPU())
+	group.SetLimit(4 * runtime.NumCPU()) // most of a case is waiting for a disk or a deadline
 	var reached sync.Map
 	start := time.Now()
 	for i := range count {
