@@ -21,6 +21,8 @@ type healthOutput struct {
 	Body   api.Health
 }
 
+const readyPath = "/readyz"
+
 func (s *Server) healthRoutes() {
 	tags := []string{"Operation"}
 	register(s, huma.Operation{
@@ -29,7 +31,7 @@ func (s *Server) healthRoutes() {
 		return &healthOutput{Status: http.StatusOK, Body: api.Health{Status: "ok", Version: s.cfg.Version}}, nil
 	})
 	register(s, huma.Operation{
-		OperationID: "readyz", Method: http.MethodGet, Path: "/readyz", Tags: tags, Summary: "Can the server do its work?",
+		OperationID: "readyz", Method: http.MethodGet, Path: readyPath, Tags: tags, Summary: "Can the server do its work?",
 		Responses: map[string]*huma.Response{"503": schemaOf[api.Health](s, "It cannot; checks names the part.")},
 	}, s.ready)
 	s.engine.GET("/metrics", gin.WrapH(s.metrics.handler()))

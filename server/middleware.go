@@ -101,7 +101,8 @@ func (s *Server) observe(c *gin.Context) {
 	if r.cause != nil {
 		attrs = append(attrs, slog.String("code", r.code), slog.String("cause", r.cause.Error()))
 	}
-	if c.Writer.Status() >= http.StatusInternalServerError {
+	// That the server is not ready is an answer; the probe has warned of why.
+	if c.Writer.Status() >= http.StatusInternalServerError && c.FullPath() != readyPath {
 		level = slog.LevelError
 	}
 	s.cfg.Logger.LogAttrs(c.Request.Context(), level, "request", attrs...)

@@ -198,7 +198,7 @@ func publicRoles(cfg Config) map[route]access {
 	for _, path := range []string{
 		"/api/v2/checkpoint", "/api/v2/tile/*path", "/v1/log/entries", "/v1/log/entries/:index", "/v1/log/consistency", "/api/v1/timestamp/certchain",
 		shardsPath + "/api/v2/checkpoint", shardsPath + "/api/v2/tile/*path",
-		"/v1/trust/trusted_root.json", "/v1/trust/signing_config.json", "/v1/trust/notation", tlsCAPath, "/healthz", "/readyz", "/openapi.json",
+		"/v1/trust/trusted_root.json", "/v1/trust/signing_config.json", "/v1/trust/notation", tlsCAPath, "/healthz", readyPath, "/openapi.json",
 	} {
 		table[route{http.MethodGet, path}] = access{anonymous: true}
 	}
