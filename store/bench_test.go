@@ -1,8 +1,14 @@
 package store_test
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"slices"
+	"time"
+
 	"context"
 	"fmt"
+	"github.com/google/uuid"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -137,4 +143,35 @@ func searchLog(b *testing.B, db *store.DB) {
 			}
 		})
 	}
+}
+
+// BenchmarkDecisions keeps the thirty decisions of a review of a large pod, one
+// review after another.
+func BenchmarkDecisions(b *testing.B) {
+	run := func(b *testing.B, db *store.DB) {
+		const images = 30
+		body := bytes.Repeat([]byte("what was found and why; "), 80)
+		var took []time.Duration
+		for b.Loop() {
+			n := len(took)
+			var ds [images]store.Decision
+			for i := range ds {
+				digest := fmt.Sprintf("sha256:%x", sha256.Sum256(fmt.Appendf(nil, "%d", (n*images+i)%1200)))
+				ds[i] = store.Decision{
+					ID: uuid.Must(uuid.NewV7()).String(), Image: "registry.example/team/app@" + digest, Digest: digest,
+					Verdict: "PASSED", Caller: "anonymous", Body: body,
+				}
+			}
+			start := time.Now()
+			if err := db.Decisions().Add(context.Background(), ds[:]...); err != nil {
+				b.Fatal(err)
+			}
+			took = append(took, time.Since(start))
+		}
+		slices.Sort(took)
+		b.ReportMetric(float64(took[len(took)/2].Microseconds())/1000, "p50-ms")
+		b.ReportMetric(float64(took[len(took)*99/100].Microseconds())/1000, "p99-ms")
+	}
+	b.Run("sqlite", func(b *testing.B) { run(b, newSQLite(b)) })
+	b.Run("postgres", func(b *testing.B) { run(b, storetest.OpenPostgres(b, storetest.Postgres(b))) })
 }

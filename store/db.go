@@ -19,6 +19,8 @@ type DB struct {
 	// update runs a write; chain runs an append to the audit chain.
 	update runner
 	chain  runner
+	// filer is nil where decisions are filed at once, and where nothing is written.
+	filer *filer
 
 	closed    atomic.Bool
 	closeOnce sync.Once
@@ -87,6 +89,12 @@ func (d *DB) Close() error {
 		d.closeErr = errors.Join(errs...)
 	})
 	return d.closeErr
+}
+
+// embedded reports whether the database is a file that only we write.
+func (d *DB) embedded() bool {
+	_, ok := d.dialect.(sqlite)
+	return ok
 }
 
 // read is a session on the read side.

@@ -21,7 +21,7 @@ type Snapshot struct{ conn *sql.Conn }
 // Snapshot notes the present moment. Errors: ErrNoSnapshot, ErrUnavailable, the
 // context's.
 func (d *DB) Snapshot(ctx context.Context) (*Snapshot, error) {
-	if _, embedded := d.dialect.(sqlite); !embedded {
+	if !d.embedded() {
 		return nil, ErrNoSnapshot
 	}
 	conn, err := d.pool.Conn(ctx)

@@ -30,29 +30,38 @@ func OpenSQLite(ctx context.Context, path string) (*DB, error) {
 	if err := createPrivate(path); err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
-	writer, err := openSQLitePool(path, 1, url.Values{"_txlock": {"immediate"}, "_pragma": {writerCache}})
+	copier, err := newCheckpointer(ctx, path)
 	if err != nil {
 		return nil, err
 	}
+	fail := func(err error, closers ...func() error) (*DB, error) {
+		errs := []error{fmt.Errorf("opening %s: %w", path, err)}
+		for _, c := range append(closers, copier.close) {
+			errs = append(errs, c())
+		}
+		return nil, errors.Join(errs...)
+	}
+	writer, err := openSQLitePool(path, 1, url.Values{"_txlock": {"immediate"}, "_pragma": {writerCache}}, copier.watch)
+	if err != nil {
+		return fail(err)
+	}
 	if err := probe(ctx, writer); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), writer.Close())
+		return fail(err, writer.Close)
 	}
 	if err := migrate(ctx, goose.DialectSQLite3, "sqlite", writer); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening %s: %w", path, err), writer.Close())
+		return fail(err, writer.Close)
 	}
 	readers, err := openSQLitePool(path, sqliteReaders, url.Values{"_pragma": {"query_only(on)"}})
 	if err != nil {
-		return nil, errors.Join(err, writer.Close())
+		return fail(err, writer.Close)
 	}
 	g := newGroup(ctx, writer, sqlite{}, nil)
-	return &DB{
-		dialect: sqlite{},
-		pool:    readers,
-		reader:  newPrepared(readers),
-		update:  g,
-		chain:   g,
-		closers: []func() error{g.close, readers.Close, writer.Close},
-	}, nil
+	db := &DB{dialect: sqlite{}, pool: readers, reader: newPrepared(readers), update: g, chain: g}
+	if db.filer, err = newFiler(ctx, db); err != nil {
+		return fail(err, g.close, readers.Close, writer.Close)
+	}
+	db.closers = []func() error{db.filer.close, g.close, readers.Close, writer.Close, copier.close}
+	return db, nil
 }
 
 // probe begins a first transaction. A disk that fails while the index of the
@@ -90,7 +99,7 @@ func createPrivate(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-func openSQLitePool(path string, connections int, extra url.Values) (*sql.DB, error) {
+func openSQLitePool(path string, connections int, extra url.Values, prepare ...func(*sqlite3.Conn) error) (*sql.DB, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
@@ -107,7 +116,7 @@ func openSQLitePool(path string, connections int, extra url.Values) (*sql.DB, er
 	// SQLite decodes %20 but not the + that url.Values writes for a space.
 	query := strings.ReplaceAll(values.Encode(), "+", "%20")
 	name := url.URL{Scheme: "file", Opaque: (&url.URL{Path: absolute}).EscapedPath(), RawQuery: query}
-	pool, err := driver.Open(name.String(), stablePlans)
+	pool, err := driver.Open(name.String(), append(prepare, stablePlans)...)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", path, err)
 	}
