@@ -89,8 +89,8 @@ manifests: peers-kubernetes ## write deploy/manifests anew from the chart
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags kubernetes -count=1 ./cmd/countersign -run '^TestHelmManifests$$' -args -write-manifests
 
 .PHONY: bench-admission
-bench-admission: ## latency of large pods and reviews per second over HTTPS
-	$(GO) test -tags kubernetes -run '^$$' -bench '^BenchmarkAdmission$$' -benchtime 1x -timeout 30m ./cmd/countersign
+bench-admission: peers-kubernetes ## latency of large pods and reviews per second, beside policy-controller
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags kubernetes -run '^$$' -bench '^BenchmarkAdmission$$' -benchtime 1x -timeout 30m ./cmd/countersign
 
 .PHONY: interop-identity
 interop-identity: peers ## the part of it about CI identities and the TUF mirror

@@ -8,12 +8,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,43 +25,95 @@ import (
 const (
 	benchPods       = 40
 	benchContainers = 30
-	benchCallers    = 16
-	benchFor        = 10 * time.Second
+	// benchFor is how long each number of callers asks.
+	benchFor = 4 * time.Second
+	// The answers that count: 99 of 100 within these.
+	coldWithin = time.Second
+	warmWithin = 10 * time.Millisecond
 )
 
-// BenchmarkAdmission measures our HTTPS webhook as an API server calls it: pods of
-// thirty containers, none of which was ever asked about, the same again, and how
-// many reviews a second many callers get.
+// benchCallers are the numbers of callers that are tried.
+var benchCallers = []int{1, 2, 4, 8, 16, 32}
+
+// benchWebhook is an admission webhook under measure.
+type benchWebhook struct {
+	name string
+	// ask posts a review and wants a yes.
+	ask func([]byte)
+}
+
+// benchLoad is what every webhook is asked: pods of thirty containers that no
+// webhook was asked about before, and a pod of one container.
+type benchLoad struct {
+	once, crowd [][]byte
+	single      []byte
+}
+
+// BenchmarkAdmission measures our HTTPS webhook as an API server calls it, and
+// policy-controller's beside it where it was built: the latency of large pods,
+// cold and warm, and the most reviews a second of which 99 of 100 are answered in
+// time.
 func BenchmarkAdmission(b *testing.B) {
 	registry := startRegistry(b)
 	p := newProcess(b, "--auth-anonymous-verify", "--verify-passed-ttl", "1h").secure()
 	p.start()
 	p.trustAll(registry, "release")
 	pods := benchReviews(b, p, registry)
-	one := reviewer(b, p)
+	load := benchLoad{once: pods[:benchPods], crowd: pods[benchPods:], single: benchReview(b, benchImages(pods[0])[:1])}
+	webhooks := []benchWebhook{{"countersign", poster(b, p.client(), p.url+"/v1/admission/validate?timeout=10s")}}
+	if peer, ok := newPolicyController(b, p, registry); ok {
+		webhooks = append(webhooks, benchWebhook{"policy-controller", poster(b, peer.client, peer.url+"/validations?timeout=25s")})
+	}
+	fmt.Fprintln(os.Stderr, "NOT RUN: Kyverno: its webhook is fed by controllers that need a whole cluster")
 	for b.Loop() {
-		cold := timed(b, len(pods), func(i int) { one(pods[i]) })
-		warm := timed(b, 20*len(pods), func(i int) { one(pods[i%len(pods)]) })
-		tell("one pod of 30 containers, cold", cold)
-		tell("one pod of 30 containers, warm", warm)
-		b.ReportMetric(milliseconds(cold, 99), "cold-p99-ms")
-		b.ReportMetric(milliseconds(warm, 99), "warm-p99-ms")
-		single := benchReview(b, []string{benchImages(pods[0])[0]})
-		for what, body := range map[string][]byte{"1 container": single, "30 containers": pods[0]} {
-			rate, times := load(b, p, body)
-			fmt.Fprintf(os.Stderr, "%d callers, pods of %s: %.0f reviews/s\n", benchCallers, what, rate)
-			tell("  each", times)
-			b.ReportMetric(rate, "reviews/s-"+strings.Fields(what)[0])
+		for _, w := range webhooks {
+			w.measure(b, load)
 		}
 	}
-	fmt.Fprintln(os.Stderr, "NOT RUN: policy-controller and Kyverno: their webhooks need a cluster's informers and images to start")
+}
+
+func (w benchWebhook) measure(b *testing.B, load benchLoad) {
+	b.Helper()
+	report := func(what string, times []time.Duration) {
+		fmt.Fprintf(os.Stderr, "%-18s %-38s p50 %7.1f ms, p99 %7.1f ms, of %d\n", w.name, what, milliseconds(times, 50), milliseconds(times, 99), len(times))
+	}
+	cold := timed(load.once, w.ask)
+	report("pod of 30, cold, one after another", cold)
+	crowd, took := atOnce(4, slices.Values(load.crowd), w.ask)
+	report("pod of 30, cold, 4 callers", crowd)
+	if within(crowd, coldWithin) {
+		b.ReportMetric(float64(len(crowd))/took.Seconds(), w.name+"-cold-reviews/s")
+	}
+	var again [][]byte
+	for range 10 {
+		again = append(again, load.once...)
+	}
+	warm := timed(again, w.ask)
+	report("pod of 30, warm, one after another", warm)
+	b.ReportMetric(milliseconds(cold, 99), w.name+"-cold-p99-ms")
+	b.ReportMetric(milliseconds(warm, 99), w.name+"-warm-p99-ms")
+	for _, c := range []struct {
+		size   int
+		bodies [][]byte
+	}{{1, [][]byte{load.single}}, {benchContainers, load.once}} {
+		best := 0.0
+		for _, callers := range benchCallers {
+			times, took := atOnce(callers, cycle(c.bodies, benchFor), w.ask)
+			rate := float64(len(times)) / took.Seconds()
+			report(fmt.Sprintf("pod of %d, warm, %d callers, %.0f/s", c.size, callers, rate), times)
+			if within(times, warmWithin) {
+				best = max(best, rate)
+			}
+		}
+		b.ReportMetric(best, fmt.Sprintf("%s-reviews-of-%d/s", w.name, c.size))
+	}
 }
 
 // benchReviews are reviews of pods whose images are signed and were never asked
-// about.
+// about; half of them are for one caller, half for many.
 func benchReviews(b *testing.B, p *process, registry *localregistry.Registry) [][]byte {
 	b.Helper()
-	images := make([]string, benchPods*benchContainers)
+	images := make([]string, 2*benchPods*benchContainers)
 	var group errgroup.Group
 	group.SetLimit(32)
 	for i := range images {
@@ -72,7 +123,9 @@ func benchReviews(b *testing.B, p *process, registry *localregistry.Registry) []
 				return err
 			}
 			images[i] = registry.Image("team/app", d)
-			_, _, err = p.admin.Sign(context.Background(), api.SignatureRequest{Image: images[i], Key: "release"}, api.SignOptions{})
+			_, _, err = p.admin.Sign(context.Background(), api.SignatureRequest{
+				Image: images[i], Key: "release", Formats: []string{"bundle", "legacy"}, // policy-controller reads no bundle by a key
+			}, api.SignOptions{})
 			return err
 		})
 	}
@@ -116,13 +169,12 @@ func benchImages(review []byte) []string {
 	return images
 }
 
-// reviewer asks and wants a yes.
-func reviewer(b *testing.B, p *process) func([]byte) {
+// poster posts reviews and wants a yes to each.
+func poster(b *testing.B, client *http.Client, url string) func([]byte) {
 	b.Helper()
-	client := p.client()
-	client.Transport.(*http.Transport).MaxIdleConnsPerHost = benchCallers
+	client.Transport.(*http.Transport).MaxIdleConnsPerHost = slices.Max(benchCallers)
 	return func(body []byte) {
-		resp, err := client.Post(p.url+"/v1/admission/validate?timeout=10s", "application/json", bytes.NewReader(body))
+		resp, err := client.Post(url, "application/json", bytes.NewReader(body))
 		if err != nil {
 			b.Error(err)
 			return
@@ -135,46 +187,55 @@ func reviewer(b *testing.B, p *process) func([]byte) {
 	}
 }
 
-func timed(b *testing.B, n int, do func(int)) []time.Duration {
-	b.Helper()
-	times := make([]time.Duration, n)
-	for i := range n {
+func timed(bodies [][]byte, ask func([]byte)) []time.Duration {
+	times := make([]time.Duration, len(bodies))
+	for i, body := range bodies {
 		start := time.Now()
-		do(i)
+		ask(body)
 		times[i] = time.Since(start)
 	}
 	return times
 }
 
-// load has many callers ask the same for a while.
-func load(b *testing.B, p *process, body []byte) (float64, []time.Duration) {
-	b.Helper()
-	one := reviewer(b, p)
+// cycle is the bodies over and over, for a while.
+func cycle(bodies [][]byte, long time.Duration) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for start, i := time.Now(), 0; time.Since(start) < long && yield(bodies[i%len(bodies)]); i++ {
+		}
+	}
+}
+
+// atOnce has callers ask until there is no more to ask, and returns how long each
+// answer took, and all of it.
+func atOnce(callers int, bodies iter.Seq[[]byte], ask func([]byte)) ([]time.Duration, time.Duration) {
+	queue := make(chan []byte)
 	var mu sync.Mutex
 	var times []time.Duration
-	var done atomic.Int64
-	var callers sync.WaitGroup
+	var asking sync.WaitGroup
 	start := time.Now()
-	for range benchCallers {
-		callers.Go(func() {
+	for range callers {
+		asking.Go(func() {
 			var own []time.Duration
-			for time.Since(start) < benchFor {
+			for body := range queue {
 				asked := time.Now()
-				one(body)
+				ask(body)
 				own = append(own, time.Since(asked))
-				done.Add(1)
 			}
 			mu.Lock()
 			times = append(times, own...)
 			mu.Unlock()
 		})
 	}
-	callers.Wait()
-	return float64(done.Load()) / time.Since(start).Seconds(), times
+	for body := range bodies {
+		queue <- body
+	}
+	close(queue)
+	asking.Wait()
+	return times, time.Since(start)
 }
 
-func tell(what string, times []time.Duration) {
-	fmt.Fprintf(os.Stderr, "%s: p50 %.1f ms, p99 %.1f ms, of %d\n", what, milliseconds(times, 50), milliseconds(times, 99), len(times))
+func within(times []time.Duration, bound time.Duration) bool {
+	return milliseconds(times, 99) <= float64(bound)/float64(time.Millisecond)
 }
 
 func milliseconds(times []time.Duration, percentile int) float64 {
