@@ -30,6 +30,7 @@ type Object map[string]any
 
 // Cluster is a running double.
 type Cluster struct {
+	tb     testing.TB
 	server *httptest.Server
 	token  string
 
@@ -45,7 +46,7 @@ type Cluster struct {
 // Start serves an empty cluster until the test ends.
 func Start(tb testing.TB) *Cluster {
 	tb.Helper()
-	c := &Cluster{objects: map[string]map[string]Object{}, forbidden: map[string]bool{}, token: random()}
+	c := &Cluster{tb: tb, objects: map[string]map[string]Object{}, forbidden: map[string]bool{}, token: random()}
 	c.server = httptest.NewTLSServer(http.HandlerFunc(c.serve))
 	tb.Cleanup(c.server.Close)
 	return c
@@ -113,11 +114,18 @@ func (c *Cluster) Delete(resource, namespace, name string) {
 	delete(c.objects[resource], namespace+"/"+name)
 }
 
-// Get is an object, or nil.
-func (c *Cluster) Get(resource, namespace, name string) Object {
+// Get is an object as it is now, or nil.
+func (c *Cluster) Get(resource, namespace, name string) (o Object) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.objects[resource][namespace+"/"+name]
+	encoded, err := json.Marshal(c.objects[resource][namespace+"/"+name])
+	c.mu.Unlock()
+	if err == nil {
+		err = json.Unmarshal(encoded, &o)
+	}
+	if err != nil {
+		c.tb.Error(err)
+	}
+	return o
 }
 
 // Forbid has every request for a resource be refused.
