@@ -2,16 +2,16 @@ package store_test
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"slices"
-	"time"
-
 	"context"
+	"crypto/sha256"
 	"fmt"
-	"github.com/google/uuid"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/countersign/countersign/store"
 	"github.com/countersign/countersign/store/storetest"

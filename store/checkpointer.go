@@ -8,13 +8,13 @@ import (
 )
 
 const (
-	// copyAfter is how many pages the write-ahead log has, or has grown by, when
-	// it is copied: SQLite's own measure, 4 MiB.
-	copyAfter = 1000
-	// copyNow is when the writer copies what is left itself. The log begins anew
-	// only once all of it is copied, which a writer that never rests may not
-	// allow.
-	copyNow = 4 * copyAfter
+	// copyAfter is how many pages the write-ahead log grows by before it is
+	// copied: 1 MiB.
+	copyAfter = 250
+	// copyNow is when the writer copies what is left itself, which is no more
+	// than came since: the log begins anew only once all of it is copied, and a
+	// writer that never rests is always ahead.
+	copyNow = 16 * copyAfter
 )
 
 // checkpointer copies SQLite's write-ahead log into the database beside the

@@ -19,8 +19,9 @@ type DB struct {
 	// update runs a write; chain runs an append to the audit chain.
 	update runner
 	chain  runner
-	// filer is nil where decisions are filed at once, and where nothing is written.
-	filer *filer
+	// runs files decisions; nil where the database does, and where nothing is
+	// written.
+	runs *runs
 
 	closed    atomic.Bool
 	closeOnce sync.Once

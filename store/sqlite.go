@@ -57,10 +57,10 @@ func OpenSQLite(ctx context.Context, path string) (*DB, error) {
 	}
 	g := newGroup(ctx, writer, sqlite{}, nil)
 	db := &DB{dialect: sqlite{}, pool: readers, reader: newPrepared(readers), update: g, chain: g}
-	if db.filer, err = newFiler(ctx, db); err != nil {
+	if db.runs, err = newRuns(ctx, db); err != nil {
 		return fail(err, g.close, readers.Close, writer.Close)
 	}
-	db.closers = []func() error{db.filer.close, g.close, readers.Close, writer.Close, copier.close}
+	db.closers = []func() error{db.runs.close, g.close, readers.Close, writer.Close, copier.close}
 	return db, nil
 }
 

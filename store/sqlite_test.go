@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -98,13 +99,7 @@ func TestSQLiteNewerSchema(t *testing.T) {
 func TestSQLiteOlderLeaves(t *testing.T) {
 	ctx, path := t.Context(), filepath.Join(t.TempDir(), "a.db")
 	old := second(t, path)
-	migrations, err := goose.NewProvider(goose.DialectSQLite3, old, os.DirFS("migrations/sqlite"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := migrations.UpTo(ctx, 2); err != nil {
-		t.Fatal(err)
-	}
+	migrateTo(t, old, 2)
 	for _, statement := range []string{
 		"INSERT INTO leaves (position, hash) VALUES (0, X'aa'), (1, X'bb')",
 		"UPDATE counters SET value = 2 WHERE name = 'leaves'",
@@ -124,6 +119,18 @@ func TestSQLiteOlderLeaves(t *testing.T) {
 	}
 	if size, err := leaves.Size(ctx); err != nil || size != 3 {
 		t.Errorf("%d leaves, %v; want 3", size, err)
+	}
+}
+
+// migrateTo brings an empty database to an earlier version of the schema.
+func migrateTo(t *testing.T, old *sql.DB, version int64) {
+	t.Helper()
+	migrations, err := goose.NewProvider(goose.DialectSQLite3, old, os.DirFS("migrations/sqlite"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := migrations.UpTo(t.Context(), version); err != nil {
+		t.Fatal(err)
 	}
 }
 

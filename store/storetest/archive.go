@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/countersign/countersign/store"
 )
@@ -118,38 +117,6 @@ func decisionLaws(t *testing.T, db *store.DB) {
 		}
 	}
 }
-
-// decisionsAlwaysFound: what was added is found once at every moment after, however
-// the store arranges it meanwhile, and a repetition that says something else never
-// takes its place.
-func decisionsAlwaysFound(t *testing.T, db *store.DB) {
-	ctx, d := context.Background(), db.Decisions()
-	const number = 900
-	for n := range number {
-		noError(t, d.Add(ctx, decision(n)))
-	}
-	want := map[string]int{"": number, "sha256:0": number / 2}
-	again := decision(2)
-	again.Body = []byte("another")
-	for start := time.Now(); time.Since(start) < 300*time.Millisecond; {
-		noError(t, d.Add(ctx, again))
-		wantEqual(t, must[store.Decision](t)(d.Get(ctx, id(2))), decision(2))
-		for digest, n := range want {
-			list, _, err := d.List(ctx, store.DecisionFilter{Digest: digest}, store.Page{Limit: store.MaxPage})
-			noError(t, err)
-			wantEqual(t, len(list), n)
-			for i := range list[1:] {
-				if list[i].ID <= list[i+1].ID {
-					t.Fatalf("%s before %s", list[i].ID, list[i+1].ID)
-				}
-			}
-		}
-		time.Sleep(filing)
-	}
-}
-
-// filing is longer than the store waits for a pause.
-const filing = 40 * time.Millisecond
 
 // decisionMany adds more than one statement's worth at once.
 func decisionMany(t *testing.T, db *store.DB) {

@@ -38,7 +38,6 @@ func Run(t *testing.T, open func(t *testing.T) *store.DB) {
 		"bundles":                  bundleLaws,
 		"decisions":                decisionLaws,
 		"decisions/many":           decisionMany,
-		"decisions/always found":   decisionsAlwaysFound,
 		"chain/order":              chainOrder,
 		"chain/concurrent":         chainConcurrent,
 		"chain/refusals":           chainRefusals,
