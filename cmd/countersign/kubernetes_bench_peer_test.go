@@ -52,11 +52,11 @@ current-context: x
 `, c.url, clusterToken))
 	for name, value := range map[string]string{
 		"SYSTEM_NAMESPACE": "cosign-system", "CONFIG_LOGGING_NAME": "config-logging", "METRICS_DOMAIN": "sigstore.dev/policy",
-		"WEBHOOK_NAME": "webhook", "POD_NAME": "webhook-0", "HOME": c.dir,
+		"WEBHOOK_NAME": "webhook", "POD_NAME": "webhook-0", "HOME": c.dir, "KUBECONFIG": kubeconfig,
 	} {
 		b.Setenv(name, value)
 	}
-	webhook := c.run(path, "policy-controller.log", "--disable-tuf", "--kubeconfig="+kubeconfig)
+	webhook := c.run(path, "policy-controller.log", "--disable-tuf")
 	b.Cleanup(func() {
 		_ = webhook.Process.Kill()
 		_ = webhook.Wait()
