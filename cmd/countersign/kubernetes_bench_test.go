@@ -124,7 +124,7 @@ func benchReviews(b *testing.B, p *process, registry *localregistry.Registry) []
 			}
 			images[i] = registry.Image("team/app", d)
 			_, _, err = p.admin.Sign(context.Background(), api.SignatureRequest{
-				Image: images[i], Key: "release", Formats: []string{"bundle", "legacy"}, // policy-controller reads no bundle by a key
+				Image: images[i], Key: "release", Formats: []string{"legacy"}, // policy-controller reads no bundle by a key
 			}, api.SignOptions{})
 			return err
 		})
