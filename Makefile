@@ -41,9 +41,10 @@ run: ## serve on 127.0.0.1:8181 with ./countersign-data
 test: ## every test that needs nothing but Go
 	$(GO) test ./...
 
+# SHORT=-short leaves out what would run one thing at a time once more.
 .PHONY: race
 race: ## the same under the race detector, in random order
-	$(GO) test -race -shuffle=on ./...
+	$(GO) test -race -shuffle=on $(SHORT) ./...
 
 .PHONY: check
 check: lint race ## lint, layering and race tests: what a change must pass
@@ -60,11 +61,14 @@ fmt: $(GOLANGCI_LINT) ## rewrite the sources in the house format
 golden: ## rewrite golden files, openapi.json and docs/problems.md
 	$(GO) test ./server -update
 
+# FUZZCOVER= fuzzes without being led by coverage: nothing is built anew for it.
+FUZZCOVER ?= -fuzz Fuzz
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target FUZZTIME (20000x, or 30s)
 	@set -e; work=$$(mktemp -d); trap 'rm -rf "$$work"' EXIT; \
 	for dir in $$(grep -rlE '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
-	  $(GO) test -c -fuzz Fuzz -o "$$work/fuzz.test" $$dir; \
+	  $(GO) test -c $(FUZZCOVER) -o "$$work/fuzz.test" $$dir; \
 	  for name in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | sed 's/^func //'); do \
 	    echo "== $$dir $$name"; (cd $$dir && GOMEMLIMIT=$(FUZZMEM) "$$work/fuzz.test" -test.run '^$$' -test.fuzz "^$$name\$$" \
 	      -test.fuzztime $(FUZZTIME) -test.fuzzminimizetime 1x -test.fuzzcachedir "$$work/cache"); \

@@ -24,6 +24,9 @@ import (
 // TestDeliberate: what somebody with the whole database would do, with all
 // hashes in it made right again.
 func TestDeliberate(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing in it runs at once, and short runs look for races")
+	}
 	w := sharedWorld(t)
 	for name, c := range map[string]struct {
 		harm func(*testing.T, *sql.DB)

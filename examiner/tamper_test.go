@@ -26,6 +26,9 @@ var (
 // table that is protected, whole and by column. What is not protected is listed
 // in docs/log-audit.md and nowhere else.
 func TestTampering(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing in it runs at once, and short runs look for races")
+	}
 	w := sharedWorld(t)
 	if report := examine(t, w.dir); !report.Sound() {
 		t.Fatalf("control: %+v", report.Problems)

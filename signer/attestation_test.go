@@ -318,7 +318,7 @@ func TestAttestFaults(t *testing.T) {
 		for _, point := range []string{
 			"key sign", "key sign legacy", "begin", "log", "stamp", "update pending", "check", "attach bundle", "attach attestation", "archive", "journal done", "update done",
 		} {
-			for _, m := range []mode{errorBefore, errorAfter, killBefore, killAfter} {
+			for _, m := range modes() {
 				t.Run(point+"/"+m.String(), func(t *testing.T) {
 					t.Parallel()
 					attestFaultAt(t, w, point, m)
@@ -427,6 +427,9 @@ func manyAtOnce(t *testing.T, w *world) {
 // TestAttestLarge: a bill of materials of 5 MB goes through every step, is kept
 // once while the operation is pending, and costs a bounded sum of memory.
 func TestAttestLarge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing in it runs at once, and short runs look for races")
+	}
 	const size = 5 << 20
 	s := newAttestSite(t, newWorld(t))
 	_, image := s.push(t, "large")

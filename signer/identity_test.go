@@ -365,7 +365,7 @@ func TestIdentityFaults(t *testing.T) {
 			"find", "grants", "journal allowed", "resolve", "begin", "log", "stamp", "update pending", "check",
 			"attach bundle", "attach legacy", "archive", "journal done", "update done",
 		} {
-			for _, m := range []mode{errorBefore, errorAfter, killBefore, killAfter} {
+			for _, m := range modes() {
 				t.Run(fmt.Sprintf("%s/%s", point, m), func(t *testing.T) {
 					t.Parallel()
 					identityFaultAt(t, w, point, m)

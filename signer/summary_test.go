@@ -135,7 +135,7 @@ func TestSummaryFaults(t *testing.T) {
 	w := newWorld(t)
 	t.Run("faults", func(t *testing.T) {
 		for _, point := range []string{"journal allowed", "resolve", "key sign summary", "begin", "log", "stamp", "update pending", "check", "attach bundle", "archive", "update done"} {
-			for _, m := range []mode{errorBefore, errorAfter, killBefore, killAfter} {
+			for _, m := range modes() {
 				t.Run(point+"/"+m.String(), func(t *testing.T) {
 					t.Parallel()
 					summaryFaultAt(t, w, point, m)

@@ -126,6 +126,9 @@ func TestForeignRoot(t *testing.T) {
 // kind of publication. What a client sees then is whole, and the next start
 // carries on. Clients are: a new one, and one that knows the state before.
 func TestCrashPoints(t *testing.T) {
+	if testing.Short() {
+		t.Skip("nothing in it runs at once, and short runs look for races")
+	}
 	offline := ecKey(t)
 	for name, story := range map[string]struct{ prepare, act func(h *house) }{
 		"first start": {func(*house) {}, func(*house) {}},
