@@ -118,7 +118,7 @@ func TestRulesAsTheReference(t *testing.T) {
 		agreed++
 	})
 	t.Logf("%d compared, %d passed", agreed, passed)
-	if agreed < 20 || passed == 0 {
+	if !testing.Short() && (agreed < 20 || passed == 0) { // a short run draws a fifth
 		t.Errorf("%d compared, %d passed: the comparison shows nothing", agreed, passed)
 	}
 }
