@@ -346,7 +346,11 @@ func TestHostileRegistry(t *testing.T) {
 	}
 	group.Wait()
 	close(stop)
-	if n := <-passed; n < 5 {
+	enough := 5
+	if raced {
+		enough = 1
+	}
+	if n := <-passed; n < enough {
 		t.Errorf("%d questions about the good registry passed meanwhile", n)
 	}
 	grown := heap()
