@@ -31,6 +31,8 @@ type Master struct {
 	id   string
 	wrap tink.AEAD
 	mac  []byte
+	// replica is the secret of the master key of verification replicas.
+	replica []byte
 }
 
 // ID names the master key without revealing it; sealed records carry it so
@@ -50,12 +52,12 @@ func (m Master) GoString() string { return m.String() }
 // ErrMaster a file that is not regular, that anybody but its owner may read or
 // write, or that is not in its one form. Losing the file loses every key.
 func OpenMaster(path string) (*Master, error) {
-	secret, err := readMaster(path)
+	secret, err := masterFile().read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = createMaster(path); err != nil {
 			return nil, err
 		}
-		secret, err = readMaster(path)
+		secret, err = masterFile().read(path)
 	}
 	if err != nil {
 		return nil, err
@@ -75,6 +77,10 @@ func newMaster(secret []byte) (*Master, error) {
 	if err != nil {
 		return nil, fmt.Errorf("deriving the record key: %w", err)
 	}
+	replica, err := derive("replica")
+	if err != nil {
+		return nil, fmt.Errorf("deriving the replicas' key: %w", err)
+	}
 	id, err := derive("id")
 	if err != nil {
 		return nil, fmt.Errorf("deriving the master key's id: %w", err)
@@ -83,45 +89,58 @@ func newMaster(secret []byte) (*Master, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the wrapping key: %w", err)
 	}
-	return &Master{id: hex.EncodeToString(id[:8]), wrap: wrap, mac: mac}, nil
+	return &Master{id: hex.EncodeToString(id[:8]), wrap: wrap, mac: mac, replica: replica}, nil
 }
 
-func readMaster(path string) ([]byte, error) {
+// secretFile is the form of a file that holds one secret: a line that begins with
+// a prefix, with the standard base64 of 32 bytes behind it.
+type secretFile struct {
+	what   string
+	prefix string
+	// mode has the permissions that the file may have.
+	mode fs.FileMode
+}
+
+func masterFile() secretFile {
+	return secretFile{what: "master key", prefix: masterPrefix, mode: masterMode}
+}
+
+func (s secretFile) read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fmt.Errorf("opening the master key file: %w", err)
+		return nil, fmt.Errorf("opening the %s file: %w", s.what, err)
 	}
 	defer f.Close() //nolint:errcheck // only read from
 	// The checks are on the opened file, so that it cannot be exchanged
 	// between check and use.
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("examining the master key file: %w", err)
+		return nil, fmt.Errorf("examining the %s file: %w", s.what, err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: %s is not a regular file", ErrMaster, path)
 	}
-	if extra := info.Mode().Perm() &^ masterMode; extra != 0 {
-		return nil, fmt.Errorf("%w: %s has mode %04o; want 0600 or less", ErrMaster, path, info.Mode().Perm())
+	if extra := info.Mode().Perm() &^ s.mode; extra != 0 {
+		return nil, fmt.Errorf("%w: %s has mode %04o; want %04o or less", ErrMaster, path, info.Mode().Perm(), s.mode)
 	}
 	content, err := io.ReadAll(io.LimitReader(f, 256))
 	if err != nil {
-		return nil, fmt.Errorf("reading the master key file: %w", err)
+		return nil, fmt.Errorf("reading the %s file: %w", s.what, err)
 	}
-	return parseMaster(path, string(content))
+	return s.parse(path, string(content))
 }
 
-func parseMaster(path, content string) ([]byte, error) {
-	encoded, ok := strings.CutPrefix(content, masterPrefix)
+func (s secretFile) parse(path, content string) ([]byte, error) {
+	encoded, ok := strings.CutPrefix(content, s.prefix)
 	secret, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(encoded, "\n"))
-	if !ok || err != nil || len(secret) != masterSize || content != formatMaster(secret) {
-		return nil, fmt.Errorf("%w: %s does not hold one master key", ErrMaster, path)
+	if !ok || err != nil || len(secret) != masterSize || content != s.format(secret) {
+		return nil, fmt.Errorf("%w: %s does not hold one %s", ErrMaster, path, s.what)
 	}
 	return secret, nil
 }
 
-func formatMaster(secret []byte) string {
-	return masterPrefix + base64.StdEncoding.EncodeToString(secret) + "\n"
+func (s secretFile) format(secret []byte) string {
+	return s.prefix + base64.StdEncoding.EncodeToString(secret) + "\n"
 }
 
 // createMaster writes a temporary file beside path, makes it durable, and only
@@ -137,7 +156,7 @@ func createMaster(path string) error {
 		return fmt.Errorf("making the master key file: %w", err)
 	}
 	defer os.Remove(f.Name()) //nolint:errcheck // a leftover has no name that is used
-	if err := writeDurably(f, formatMaster(secret)); err != nil {
+	if err := writeDurably(f, masterFile().format(secret)); err != nil {
 		return fmt.Errorf("writing the master key file: %w", err)
 	}
 	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {

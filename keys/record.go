@@ -86,7 +86,7 @@ func (m *Master) encode(r record) (store.Object, error) {
 		return store.Object{}, fmt.Errorf("encoding key document: %w", err)
 	}
 	return store.Object{
-		Kind: kind, Name: r.Name, Revision: previous, Body: body, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+		Kind: Kind, Name: r.Name, Revision: previous, Body: body, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 	}, nil
 }
 
@@ -122,7 +122,7 @@ func (r *record) check(o store.Object) error {
 	switch {
 	case r.Format != recordFormat:
 		return fmt.Errorf("has format %d, not %d", r.Format, recordFormat)
-	case r.Name != o.Name || o.Kind != kind:
+	case r.Name != o.Name || o.Kind != Kind:
 		return fmt.Errorf("holds the record of key %q", r.Name)
 	case r.Revision != o.Revision:
 		return fmt.Errorf("holds revision %d in row revision %d", r.Revision, o.Revision)

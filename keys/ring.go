@@ -18,8 +18,8 @@ import (
 	"github.com/countersign/countersign/store"
 )
 
-// kind is the store's kind of every key.
-const kind = "key"
+// Kind is the store's kind of every key.
+const Kind = "key"
 
 // Staleness is how long after it became durable a change made by another
 // process may go unnoticed by Sign.
@@ -40,6 +40,9 @@ type Config struct {
 	Reserved []string
 	// BackendTimeout is limits.BackendCall when zero.
 	BackendTimeout time.Duration
+	// Changed is told of each change of a managed key when it is durable, before
+	// the call that made it returns; its error is that call's. Nil tells nobody.
+	Changed func(ctx context.Context) error
 }
 
 // Ring holds the service's keys. It is safe for concurrent use.
@@ -52,6 +55,7 @@ type Ring struct {
 	backends map[string]*bounded
 	refs     Refs
 	reserved []string
+	changed  func(ctx context.Context) error
 	// adopting is held from before a public half is found to be unknown until
 	// it is recorded.
 	adopting sync.Mutex
@@ -84,7 +88,7 @@ func Open(ctx context.Context, c Config) (*Ring, error) {
 	}
 	r := &Ring{
 		objects: c.Objects, master: c.Master, clock: c.Clock, rand: c.Rand, slots: map[string]*slot{},
-		backends: map[string]*bounded{}, refs: c.Refs, reserved: slices.Clone(c.Reserved),
+		backends: map[string]*bounded{}, refs: c.Refs, reserved: slices.Clone(c.Reserved), changed: c.Changed,
 	}
 	for name, b := range c.Backends {
 		r.backends[name] = newBounded(b, c.BackendTimeout)
@@ -95,7 +99,7 @@ func Open(ctx context.Context, c Config) (*Ring, error) {
 func (r *Ring) checkAll(ctx context.Context) error {
 	page := store.Page{Limit: limits.PageMax}
 	for {
-		objects, next, err := r.objects.List(ctx, kind, page)
+		objects, next, err := r.objects.List(ctx, Kind, page)
 		if err != nil {
 			return fmt.Errorf("listing keys: %w", err)
 		}
@@ -132,7 +136,7 @@ func (r *Ring) read(ctx context.Context, name string) (record, error) {
 	if err := checkName(name); err != nil {
 		return record{}, ErrNotFound // no key can have that name
 	}
-	o, err := r.objects.Get(ctx, kind, name)
+	o, err := r.objects.Get(ctx, Kind, name)
 	if errors.Is(err, store.ErrNotFound) {
 		return record{}, ErrNotFound
 	}
@@ -174,7 +178,7 @@ func (r *Ring) list(ctx context.Context, page store.Page, want func(Key) bool) (
 	var out []Key
 	cursor := page.Cursor
 	for {
-		objects, next, err := r.objects.List(ctx, kind, store.Page{Limit: page.Limit - len(out), Cursor: cursor})
+		objects, next, err := r.objects.List(ctx, Kind, store.Page{Limit: page.Limit - len(out), Cursor: cursor})
 		if err != nil {
 			return nil, "", fmt.Errorf("listing keys: %w", err)
 		}
@@ -333,7 +337,11 @@ func (r *Ring) write(ctx context.Context, rec record, now time.Time) (Key, error
 	if o, err = r.objects.Put(ctx, o); err != nil {
 		return Key{}, fmt.Errorf("writing key: %w", err)
 	}
-	return r.decodeKey(o)
+	k, err := r.decodeKey(o)
+	if err != nil || r.changed == nil || !k.Managed() {
+		return k, err
+	}
+	return k, r.changed(ctx)
 }
 
 // now is in whole microseconds: what a store or a JSON document keeps.

@@ -143,7 +143,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add(o.Body)
 	f.Add([]byte(`{"record":{},"mac":""}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		_, err := m.decode(store.Object{Kind: kind, Name: "release", Revision: 1, Body: body})
+		_, err := m.decode(store.Object{Kind: Kind, Name: "release", Revision: 1, Body: body})
 		if err != nil && !errors.Is(err, ErrSealed) {
 			t.Errorf("%v", err)
 		}
@@ -166,11 +166,11 @@ func FuzzMaster(f *testing.F) {
 	f.Add(string(content))
 	f.Add(masterPrefix)
 	f.Fuzz(func(t *testing.T, content string) {
-		secret, err := parseMaster("file", content)
+		secret, err := masterFile().parse("file", content)
 		if (err == nil) != (secret != nil) {
 			t.Error("a failed parse returns something")
 		}
-		if err == nil && formatMaster(secret) != content {
+		if err == nil && masterFile().format(secret) != content {
 			t.Error("two spellings of one key")
 		}
 	})

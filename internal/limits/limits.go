@@ -8,6 +8,11 @@ package limits
 
 import "time"
 
+// PublicationInterval is the pause between two looks at what verification replicas
+// believe: by the main service, which writes what changed by itself, and by replicas
+// that nobody asks anything.
+const PublicationInterval = 10 * time.Second
+
 // Request bodies of our own API and of the protocols we answer.
 const (
 	// RequestBody bounds a request body of our own API.
