@@ -195,6 +195,56 @@ func (c *Catalog) sealRule(r registry.Rule) (storedRule, error) {
 	return kept, nil
 }
 
+// Reseal seals anew what the other sealer cannot open, under this catalog's own:
+// credentials that were kept before others had to read them. It returns the hosts
+// of the registries that it changed.
+func (c *Catalog) Reseal(ctx context.Context, other Sealer) ([]string, error) {
+	entries, err := c.rules.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var changed []string
+	for _, e := range entries {
+		if e.Value.Credentials == nil {
+			continue
+		}
+		done, err := c.reseal(ctx, e.Name, other)
+		if err != nil {
+			return changed, fmt.Errorf("sealing the credentials of %s anew: %w", e.Name, err)
+		}
+		if done {
+			changed = append(changed, e.Name)
+		}
+	}
+	return changed, nil
+}
+
+func (c *Catalog) reseal(ctx context.Context, host string, other Sealer) (bool, error) {
+	o, err := c.objects.Get(ctx, KindRegistry, host)
+	if err != nil {
+		return false, err
+	}
+	var kept storedRule
+	if err := strictjson.Unmarshal(o.Body, &kept); err != nil {
+		return false, err
+	}
+	if _, err := other.Open(sealPurpose, host, kept.Credentials); err == nil {
+		return false, nil
+	}
+	rule, err := c.openRule(o)
+	if err != nil {
+		return false, err
+	}
+	if kept, err = c.sealRule(rule); err != nil {
+		return false, err
+	}
+	if o.Body, err = json.Marshal(kept); err != nil {
+		return false, err
+	}
+	_, err = c.objects.Put(ctx, o)
+	return err == nil, err
+}
+
 func (c *Catalog) openRule(o store.Object) (registry.Rule, error) {
 	var kept storedRule
 	if err := strictjson.Unmarshal(o.Body, &kept); err != nil {

@@ -36,7 +36,7 @@ func open(t *testing.T) fixture {
 	return fixture{with(t, db.Objects(), master), db.Objects(), master}
 }
 
-func with(t *testing.T, objects store.Objects, master *keys.Master) *catalog.Catalog {
+func with(t *testing.T, objects store.Objects, master catalog.Sealer) *catalog.Catalog {
 	t.Helper()
 	c, err := catalog.New(catalog.Config{Objects: objects, Sealer: master})
 	if err != nil {
@@ -300,4 +300,60 @@ func TestBrokenIssuerStopsTheKind(t *testing.T) {
 	if _, err := f.ByURL(ctx, "https://issuer.example"); err != nil {
 		t.Errorf("after the repair: %v", err)
 	}
+}
+
+// TestReseal: credentials that others must read are sealed for them, once, and stay
+// what they are.
+func TestReseal(t *testing.T) {
+	f := open(t)
+	replica, err := f.master.Replica()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for host, rule := range map[string]string{
+		"r.example":    `{"repositories":["**"],"credentials":{"username":"robot","password":"secret"}}`,
+		"open.example": `{"repositories":["**"]}`,
+	} {
+		draft, err := f.DraftRegistry(host, []byte(rule))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.RegistryObjects().Put(t.Context(), draft, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader := with(t, f.objects, replica)
+	if _, err := reader.Rule(t.Context(), "r.example"); !errors.Is(err, keys.ErrSealed) {
+		t.Fatalf("before: %v", err)
+	}
+	both := either{replica, f.master}
+	c := with(t, f.objects, both)
+	for _, want := range []int{1, 0} {
+		changed, err := c.Reseal(t.Context(), replica)
+		if err != nil || len(changed) != want {
+			t.Errorf("sealed anew %v, %v; want %d", changed, err, want)
+		}
+	}
+	r, err := reader.Rule(t.Context(), "r.example")
+	if err != nil || r.Credentials == nil || r.Credentials.Password != "secret" {
+		t.Errorf("after: %v", err)
+	}
+	if _, err := with(t, f.objects, f.master).Rule(t.Context(), "r.example"); !errors.Is(err, keys.ErrSealed) {
+		t.Errorf("under the old key: %v", err)
+	}
+}
+
+// either seals under the first key and opens under both.
+type either [2]*keys.Master
+
+func (e either) Seal(purpose, name string, plain []byte) ([]byte, error) {
+	return e[0].Seal(purpose, name, plain)
+}
+
+func (e either) Open(purpose, name string, sealed []byte) ([]byte, error) {
+	plain, err := e[0].Open(purpose, name, sealed)
+	if err != nil {
+		return e[1].Open(purpose, name, sealed)
+	}
+	return plain, nil
 }
