@@ -40,6 +40,19 @@ const (
 // A server that answers before a commit is on disk (synchronous_commit=off) is
 // refused: an acknowledged write could be lost.
 func OpenPostgres(ctx context.Context, dsn string) (*DB, error) {
+	return openPostgres(ctx, dsn, migratePostgres)
+}
+
+// JoinPostgres is OpenPostgres for a process that works on another one's
+// database: it makes and migrates nothing, so that its user needs no more rights
+// than its work does. Another schema than this program's is ErrSchema.
+func JoinPostgres(ctx context.Context, dsn string) (*DB, error) {
+	return openPostgres(ctx, dsn, func(ctx context.Context, pool *sql.DB) error {
+		return (&DB{dialect: postgres{}, pool: pool, reader: pool}).sameSchema(ctx, "postgres")
+	})
+}
+
+func openPostgres(ctx context.Context, dsn string, schema func(context.Context, *sql.DB) error) (*DB, error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
 		return nil, fmt.Errorf("reading the database URL: %w", err)
@@ -54,7 +67,11 @@ func OpenPostgres(ctx context.Context, dsn string) (*DB, error) {
 	pool.SetMaxOpenConns(postgresConnections)
 	pool.SetMaxIdleConns(postgresConnections)
 	pool.SetConnMaxIdleTime(postgresIdle)
-	if err := preparePostgres(ctx, pool); err != nil {
+	err = durable(ctx, pool)
+	if err == nil {
+		err = schema(ctx, pool)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the database: %w", err), pool.Close())
 	}
 	g := newGroup(ctx, pool, postgres{}, postgres{}.lockChain)
@@ -68,7 +85,8 @@ func OpenPostgres(ctx context.Context, dsn string) (*DB, error) {
 	}, nil
 }
 
-func preparePostgres(ctx context.Context, pool *sql.DB) error {
+// durable refuses a server that answers before a commit is on disk.
+func durable(ctx context.Context, pool *sql.DB) error {
 	var commit string
 	if err := pool.QueryRowContext(ctx, "SHOW synchronous_commit").Scan(&commit); err != nil {
 		if (postgres{}).unavailable(err) {
@@ -79,6 +97,10 @@ func preparePostgres(ctx context.Context, pool *sql.DB) error {
 	if commit == "off" {
 		return errors.New("synchronous_commit is off: acknowledged writes could be lost; set it to on")
 	}
+	return nil
+}
+
+func migratePostgres(ctx context.Context, pool *sql.DB) error {
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 60))
 	if err != nil {
 		return err
