@@ -9,6 +9,7 @@ import (
 // Refusals of the door itself.
 var (
 	errNoRoute        = errors.New("no such route")
+	errVerifyOnly     = errors.New("only verification is served here")
 	errNoMethod       = errors.New("method not allowed")
 	errNoCredentials  = errors.New("no credentials")
 	errBadCredentials = errors.New("malformed credentials")

@@ -140,6 +140,10 @@ func doorProblems() []row {
 			[]error{errNoRoute},
 		},
 		{
+			"verify_only", http.StatusNotFound, "Not served by a verification replica", "This process verifies and answers admission; ask the main service, at its public URL, for anything else, also for verification summaries.", 0,
+			[]error{errVerifyOnly},
+		},
+		{
 			"method_not_allowed", http.StatusMethodNotAllowed, "Method not allowed", "This path exists with other methods; see the Allow header.", 0,
 			[]error{errNoMethod},
 		},

@@ -205,13 +205,21 @@ func publicRoles(cfg Config) map[route]access {
 	return table
 }
 
-// checkRoutes refuses a server whose routes and role table differ.
-func (s *Server) checkRoutes() error {
+// served are the routes that have a handler.
+func (s *Server) served() map[route]bool {
 	served := map[route]bool{}
 	for _, r := range s.engine.Routes() {
 		served[route{r.Method, r.Path}] = true
-		if _, ok := s.access[route{r.Method, r.Path}]; !ok {
-			return fmt.Errorf("route %s %s has no entry in the role table", r.Method, r.Path)
+	}
+	return served
+}
+
+// checkRoutes refuses a server whose routes and role table differ.
+func (s *Server) checkRoutes() error {
+	served := s.served()
+	for r := range served {
+		if _, ok := s.access[r]; !ok {
+			return fmt.Errorf("route %s %s has no entry in the role table", r.method, r.path)
 		}
 	}
 	for r, a := range s.access {

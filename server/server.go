@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"time"
 
@@ -71,6 +72,11 @@ type RegistryChecker interface {
 // Config is what a Server is made of. Every part is required unless it says
 // otherwise.
 type Config struct {
+	// VerifyOnly leaves out every route but those of verification, admission,
+	// decisions and operation. Then the parts that sign, keep keys and the log, and
+	// that manage, are not needed: Signer, Keys, Registry, Log, LogSearch,
+	// Timestamper and Trust.
+	VerifyOnly    bool
 	Signer        *signer.Signer
 	Verifier      *verifier.Verifier
 	Keys          *keys.Ring
@@ -172,6 +178,9 @@ func New(cfg Config) (*Server, error) {
 	s.use()
 	s.api = newAPI(engine)
 	s.routes()
+	if served := s.served(); cfg.VerifyOnly {
+		maps.DeleteFunc(s.access, func(r route, _ access) bool { return !served[r] })
+	}
 	if s.openapi, err = spec(s.api); err != nil {
 		return nil, err
 	}
@@ -192,13 +201,20 @@ func newEngine() *gin.Engine {
 }
 
 func (s *Server) routes() {
-	s.engine.NoRoute(func(c *gin.Context) { s.fail(c, errNoRoute) })
+	s.engine.NoRoute(func(c *gin.Context) { s.fail(c, s.noRoute()) })
 	s.engine.NoMethod(func(c *gin.Context) { s.fail(c, errNoMethod) })
+	s.verifyRoutes()
+	s.blobRoutes()
+	s.admissionRoutes()
+	s.decisionRoutes()
+	s.healthRoutes()
+	s.meRoute()
+	if s.cfg.VerifyOnly {
+		return
+	}
 	s.signatureRoutes()
 	s.attestationRoutes()
 	s.operationRoutes()
-	s.verifyRoutes()
-	s.blobRoutes()
 	s.keyRoutes()
 	s.registryRoutes()
 	s.policyRoutes()
@@ -211,7 +227,6 @@ func (s *Server) routes() {
 	s.authorityRoutes()
 	s.tokenRoutes()
 	s.artifactRoutes()
-	s.decisionRoutes()
 	s.auditRoutes()
 	s.logRoutes()
 	s.logSearchRoutes()
@@ -221,8 +236,15 @@ func (s *Server) routes() {
 	s.fulcioRoutes()
 	s.backupRoutes()
 	s.logModeRoutes()
-	s.admissionRoutes()
-	s.healthRoutes()
+}
+
+// noRoute tells callers of a server that only verifies why it lacks a route that
+// they know.
+func (s *Server) noRoute() error {
+	if s.cfg.VerifyOnly {
+		return errVerifyOnly
+	}
+	return errNoRoute
 }
 
 // Handler answers requests.
@@ -232,13 +254,18 @@ func (s *Server) Handler() http.Handler { return clusterPaths(s.engine) }
 func (s *Server) OpenAPI() []byte { return append([]byte(nil), s.openapi...) }
 
 func (c *Config) complete() error {
-	for name, missing := range map[string]bool{
-		"Signer": c.Signer == nil, "Verifier": c.Verifier == nil, "Keys": c.Keys == nil,
-		"Catalog": c.Catalog == nil, "Tokens": c.Tokens == nil, "Authenticator": c.Authenticator == nil,
-		"Registry": c.Registry == nil, "Log": c.Log == nil, "LogSearch": c.LogSearch == nil, "Timestamper": c.Timestamper == nil,
-		"Archive": c.Archive == nil, "Journal": c.Journal == nil, "Trust": c.Trust == nil,
+	missing := map[string]bool{
+		"Verifier": c.Verifier == nil, "Catalog": c.Catalog == nil, "Tokens": c.Tokens == nil, "Authenticator": c.Authenticator == nil,
+		"Archive": c.Archive == nil, "Journal": c.Journal == nil,
 		"Clock": c.Clock == nil, "NewID": c.NewID == nil, "Logger": c.Logger == nil,
-	} {
+	}
+	if !c.VerifyOnly {
+		maps.Copy(missing, map[string]bool{
+			"Signer": c.Signer == nil, "Keys": c.Keys == nil, "Registry": c.Registry == nil, "Log": c.Log == nil,
+			"LogSearch": c.LogSearch == nil, "Timestamper": c.Timestamper == nil, "Trust": c.Trust == nil,
+		})
+	}
+	for name, missing := range missing {
 		if missing {
 			return errors.New("server: " + name + " is missing from the configuration")
 		}

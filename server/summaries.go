@@ -32,6 +32,8 @@ func (s *Server) wishOf(ctx context.Context, r api.VerifyRequest, q verifier.Req
 		return wish{}, badField("body.vsaAttach", "is for summaries; ask for them with vsa")
 	case !r.VSA:
 		return wish{}, nil
+	case s.cfg.VerifyOnly:
+		return wish{}, errVerifyOnly // nothing is signed here
 	case callerOf(ctx).IsZero():
 		return wish{}, errNoCredentials
 	case len(r.Images) > limits.Summaries:

@@ -36,8 +36,12 @@ func (s *Server) tokenRoutes() {
 		OperationID: "deleteToken", Method: http.MethodDelete, Path: "/v1/tokens/{name}", Tags: tags,
 		Summary: "Revoke an API token, from the next request on",
 	}, s.deleteToken)
+}
+
+// meRoute tells callers what they may do here.
+func (s *Server) meRoute() {
 	register(s, huma.Operation{
-		OperationID: "getMe", Method: http.MethodGet, Path: "/v1/me", Tags: tags, Summary: "Who am I and what may I do?",
+		OperationID: "getMe", Method: http.MethodGet, Path: "/v1/me", Tags: []string{"Access"}, Summary: "Who am I and what may I do?",
 	}, s.getMe)
 }
 
