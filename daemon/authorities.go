@@ -241,9 +241,13 @@ func (r rotator) Rotate(ctx context.Context, name string) error {
 	return r.publish(ctx)
 }
 
-// publish tells outsiders: the copy in the data folder and the TUF repository.
+// publish tells the copy in the data folder, the verification replicas and the
+// TUF repository.
 func (r rotator) publish(ctx context.Context) error {
 	if err := r.daemon.publishTrust(r.services); err != nil {
+		return err
+	}
+	if err := r.services.publisher.publish(ctx); err != nil {
 		return err
 	}
 	if err := r.daemon.tuf.Refresh(ctx); err != nil {

@@ -19,6 +19,8 @@
 //	                    makes one
 //	monitor/            what the monitor has verified of the log
 //
+// A Replica has none: it joins the external database of a Daemon.
+//
 // It decides nothing: what may be signed or run is the business of the
 // services it wires.
 package daemon
@@ -56,6 +58,10 @@ import (
 
 // ErrInUse says that another process serves the data folder.
 var ErrInUse = errors.New("the data folder is in use by another process")
+
+// ErrClaimed says that the external database belongs to another data folder, by
+// its master key.
+var ErrClaimed = errors.New("the database belongs to the service of another data folder")
 
 // Config is what a Daemon is opened with. DataDir and PublicURL are required.
 type Config struct {
@@ -131,6 +137,8 @@ type Daemon struct {
 	serving *authority.Serving
 	// draining is set when the process is about to stop.
 	draining atomic.Bool
+	// publisher is nil without a database that replicas could share.
+	publisher *publisher
 	// newJournalKey is set while the journal does not tell of its own key yet.
 	newJournalKey string
 
@@ -167,6 +175,7 @@ func Open(ctx context.Context, cfg Config) (*Daemon, error) {
 	d.wg.Go(func() { _ = d.tuf.Run(background) }) // logs its own failures and ends with background
 	d.wg.Go(func() { d.search.Run(background) })
 	d.wg.Go(func() { d.monitor.run(background) })
+	d.wg.Go(func() { d.publisher.run(background) })
 	d.runKubernetes(background)
 	return d, nil
 }

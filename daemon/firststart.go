@@ -15,9 +15,11 @@ import (
 const (
 	adminTokenFile = "admin.token"
 	adminTokenName = "admin"
-	// setupKind and setupName mark a folder whose first start is complete.
+	// setupKind and setupName mark a database whose first start is complete.
 	setupKind = "setup"
 	setupName = "admin-token"
+	// ownerName says whose data folder an external database belongs to.
+	ownerName = "owner"
 )
 
 // ensureAdmin makes the first administrator's token, once in the life of a

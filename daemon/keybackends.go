@@ -45,13 +45,13 @@ func (a AuthorityKeys) Check() error {
 	return nil
 }
 
-// backends are those that this build has.
-func (d *Daemon) backends() map[string]keys.Backend {
+// backends are those that this build has, and the one of them to be closed.
+func (c Config) backends() (map[string]keys.Backend, *pkcs11.Backend) {
 	all := kms.Backends()
-	d.tokens = pkcs11.New()
-	all[keys.BackendPKCS11] = d.tokens
-	maps.Copy(all, d.cfg.Backends)
-	return all
+	tokens := pkcs11.New()
+	all[keys.BackendPKCS11] = tokens
+	maps.Copy(all, c.Backends)
+	return all, tokens
 }
 
 // ownRing is the ring as the service asks for its own keys: a key that is made

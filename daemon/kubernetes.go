@@ -69,20 +69,12 @@ func (c KubernetesConfig) Check() error {
 	return nil
 }
 
-// openKubernetes makes the client and what works with it. The cluster is not
-// contacted: it may be what waits for this service to start.
+// openKubernetes makes the client and what works with it.
 func (d *Daemon) openKubernetes(_ context.Context, s *services) error {
 	c := d.cfg.Kubernetes
-	if !c.configured() {
-		return nil
-	}
-	client, err := cluster.Open(cluster.Config{
-		Kubeconfig: c.Kubeconfig, InCluster: c.InCluster, UserAgent: "countersign/" + d.cfg.Version, Logger: d.cfg.Logger,
-	})
-	if err != nil {
+	if err := s.openCluster(d.cfg); err != nil {
 		return err
 	}
-	s.cluster = client
 	if c.ScanInterval > 0 {
 		d.scanner = newScanner(d, s)
 	}
@@ -90,9 +82,22 @@ func (d *Daemon) openKubernetes(_ context.Context, s *services) error {
 		c.CABundle = func(context.Context) ([]byte, error) { return d.ServingBundle(), nil }
 	}
 	if len(c.WebhookConfigurations) > 0 {
-		d.bundles = &bundleKeeper{client: client, names: c.WebhookConfigurations, bundle: c.CABundle, log: d.cfg.Logger}
+		d.bundles = &bundleKeeper{client: s.cluster, names: c.WebhookConfigurations, bundle: c.CABundle, log: d.cfg.Logger}
 	}
 	return nil
+}
+
+// openCluster makes the client of the cluster, if there is one. The cluster is not
+// contacted: it may be what waits for this service to start.
+func (s *services) openCluster(cfg Config) (err error) {
+	c := cfg.Kubernetes
+	if !c.configured() {
+		return nil
+	}
+	s.cluster, err = cluster.Open(cluster.Config{
+		Kubeconfig: c.Kubeconfig, InCluster: c.InCluster, UserAgent: "countersign/" + cfg.Version, Logger: cfg.Logger,
+	})
+	return err
 }
 
 // runKubernetes starts the background work on the cluster.
@@ -106,8 +111,7 @@ func (d *Daemon) runKubernetes(ctx context.Context) {
 }
 
 // pullSecrets are what the server may lend to admission.
-func (d *Daemon) pullSecrets(s *services) server.PullSecretsConfig {
-	c := d.cfg.Kubernetes
+func (s *services) pullSecrets(c KubernetesConfig) server.PullSecretsConfig {
 	if s.cluster == nil || c.PullSecrets == PullNever {
 		return server.PullSecretsConfig{}
 	}

@@ -1,7 +1,9 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -24,6 +26,7 @@ import (
 	"github.com/countersign/countersign/server"
 	"github.com/countersign/countersign/server/admission"
 	"github.com/countersign/countersign/signer"
+	"github.com/countersign/countersign/store"
 	"github.com/countersign/countersign/tlog/sequencer"
 	"github.com/countersign/countersign/verifier"
 )
@@ -49,9 +52,12 @@ type services struct {
 	clients    *mtls.Verifier
 	registry   *registry.Client
 	verifier   *verifier.Verifier
+	catalog    *catalog.Catalog
 	// cluster is nil without one.
 	cluster    *cluster.Client
 	masterSeal *keys.Master
+	// publisher is nil without a database that replicas could share.
+	publisher *publisher
 }
 
 func newID() string { return uuid.Must(uuid.NewV7()).String() }
@@ -61,8 +67,8 @@ func newID() string { return uuid.Must(uuid.NewV7()).String() }
 func (d *Daemon) openServices(ctx context.Context) error {
 	s := &services{publicURL: d.cfg.PublicURL, public: d.public}
 	for _, step := range []func(context.Context, *services) error{
-		d.openKeys, d.openServing, d.openAuthorities, d.openAnchors, d.openRecords, d.tellJournalKey, d.openSummaries, d.openVerifier,
-		d.openSigner, d.openTUF, d.finishLog, d.finishRestore, d.openLogMode, d.openSearch, d.openMonitor, d.openKubernetes, d.openServer,
+		d.openKeys, d.claimDatabase, d.openServing, d.openAuthorities, d.openAnchors, d.openRecords, d.tellJournalKey, d.openSummaries, d.openVerifier,
+		d.openSigner, d.openTUF, d.openPublisher, d.finishLog, d.finishRestore, d.openLogMode, d.openSearch, d.openMonitor, d.openKubernetes, d.openServer,
 	} {
 		if err := step(ctx, s); err != nil {
 			return err
@@ -84,9 +90,12 @@ func (d *Daemon) openKeys(ctx context.Context, s *services) error {
 	}
 	refs := d.cfg.Authorities.byPurpose()
 	d.ring.refs = refs
+	var backends map[string]keys.Backend
+	backends, d.tokens = d.cfg.backends()
 	d.ring.Ring, err = keys.Open(ctx, keys.Config{
 		Objects: d.local.Objects(), Master: s.masterSeal, Clock: d.cfg.Clock,
-		Backends: d.backends(), Refs: d.cfg.KeyRefs, Reserved: slices.Collect(maps.Values(refs)),
+		Backends: backends, Refs: d.cfg.KeyRefs, Reserved: slices.Collect(maps.Values(refs)),
+		Changed: func(ctx context.Context) error { return s.publisher.publish(ctx) },
 	})
 	if err != nil {
 		return fmt.Errorf("opening the key ring: %w", err)
@@ -94,24 +103,63 @@ func (d *Daemon) openKeys(ctx context.Context, s *services) error {
 	return nil
 }
 
-func (d *Daemon) openRecords(_ context.Context, s *services) error {
+// claimDatabase keeps a database for one data folder: two services on one would
+// finish each other's signing and overwrite what replicas believe.
+func (d *Daemon) claimDatabase(ctx context.Context, s *services) error {
+	if d.main == d.local {
+		return nil
+	}
+	own, err := json.Marshal(map[string]string{"master": s.masterSeal.ID()})
+	if err != nil {
+		return err
+	}
+	objects := d.main.Objects()
+	claim, err := objects.Get(ctx, setupKind, ownerName)
+	if errors.Is(err, store.ErrNotFound) {
+		if claim, err = objects.Put(ctx, store.Object{Kind: setupKind, Name: ownerName, Body: own}); errors.Is(err, store.ErrExists) {
+			claim, err = objects.Get(ctx, setupKind, ownerName)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("claiming the database: %w", err)
+	}
+	if !bytes.Equal(claim.Body, own) {
+		return fmt.Errorf("%w: use that folder, an empty database, or a verification replica (--role verify)", ErrClaimed)
+	}
+	return nil
+}
+
+func (d *Daemon) openRecords(ctx context.Context, s *services) error {
 	s.journal = audit.New(audit.Config{Chain: d.main.Chain(), Clock: d.cfg.Clock, NewID: newID, Appended: d.anchors.Appended})
-	s.archive = archive.New(archive.Config{Bundles: d.main.Bundles(), Decisions: d.main.Decisions(), Clock: d.cfg.Clock, NewID: newID})
-	s.tokens = token.New(token.Config{Objects: d.main.Objects(), Clock: d.cfg.Clock})
+	sealer, err := d.credentialSealer(s)
+	if err != nil {
+		return err
+	}
+	if err := s.openRecords(d.cfg, d.main, sealer); err != nil {
+		return err
+	}
+	d.catalog = s.catalog
+	return d.shareCredentials(ctx, s)
+}
+
+// openRecords opens what is kept in the database, and who is known by it.
+func (s *services) openRecords(cfg Config, db *store.DB, sealer catalog.Sealer) error {
+	s.archive = archive.New(archive.Config{Bundles: db.Bundles(), Decisions: db.Decisions(), Clock: cfg.Clock, NewID: newID})
+	s.tokens = token.New(token.Config{Objects: db.Objects(), Clock: cfg.Clock})
 	var err error
-	d.catalog, err = catalog.New(catalog.Config{Objects: d.main.Objects(), Sealer: s.masterSeal})
+	s.catalog, err = catalog.New(catalog.Config{Objects: db.Objects(), Sealer: sealer})
 	if err != nil {
 		return err
 	}
-	s.identities, err = oidc.New(oidc.Config{Issuers: d.catalog, Used: d.main.Uses(), Clock: d.cfg.Clock, Logger: d.cfg.Logger})
+	s.identities, err = oidc.New(oidc.Config{Issuers: s.catalog, Used: db.Uses(), Clock: cfg.Clock, Logger: cfg.Logger})
 	if err != nil {
 		return err
 	}
-	if s.clients, err = mtls.New(d.catalog, d.cfg.Clock); err != nil {
+	if s.clients, err = mtls.New(s.catalog, cfg.Clock); err != nil {
 		return err
 	}
 	s.registry = registry.New(registry.Config{
-		Rules: d.catalog, Clock: d.cfg.Clock, Logger: d.cfg.Logger, UserAgent: "countersign/" + d.cfg.Version,
+		Rules: s.catalog, Clock: cfg.Clock, Logger: cfg.Logger, UserAgent: "countersign/" + cfg.Version,
 	})
 	return nil
 }
@@ -158,7 +206,7 @@ func (d *Daemon) openServer(_ context.Context, s *services) error {
 		Timestamper: s.stamper, Archive: s.archive, Journal: s.journal,
 		Trust: s.trustRoot, TUF: d.tuf, Ready: d.ready,
 		Certificates: s.issuer, Authorities: d.authorities,
-		Collectors: d.collectors(s), Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup, LogModes: d, Admission: rules, PullSecrets: d.pullSecrets(s),
+		Collectors: d.collectors(s), Anchors: d.anchors, LogSearch: d.search, Backup: d.Backup, LogModes: d, Admission: rules, PullSecrets: s.pullSecrets(d.cfg.Kubernetes),
 		ServingCA: d.ServingBundle,
 		Clock:     d.cfg.Clock, NewID: newID, Logger: d.cfg.Logger, Version: d.cfg.Version,
 		AnonymousVerify: d.cfg.AnonymousVerify, AnonymousLogWrites: d.cfg.AnonymousLogWrites,
@@ -175,7 +223,8 @@ func (d *Daemon) ready(ctx context.Context) map[string]error {
 		"search":   d.searchFault(),
 		"journal":  d.anchorFaults(ctx),
 		"monitor":  d.monitor.ready(),
-		"policies": d.policyFault(ctx),
+		"policies": policyFault(ctx, d.catalog),
+		"replicas": d.publicationFault(),
 	}
 	if d.draining.Load() {
 		parts["process"] = errStopping
@@ -188,8 +237,8 @@ var errStopping = errors.New("the process is about to stop")
 
 // policyFault says why no question could be answered: the policies cannot be
 // read. That there are none is no fault; every image is refused then.
-func (d *Daemon) policyFault(ctx context.Context) error {
-	_, err := d.catalog.Policies(ctx)
+func policyFault(ctx context.Context, c *catalog.Catalog) error {
+	_, err := c.Policies(ctx)
 	return err
 }
 

@@ -8,8 +8,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/revocation"
+	"github.com/countersign/countersign/trust"
 	"github.com/countersign/countersign/verifier"
 )
 
@@ -59,15 +61,21 @@ func (j lentJudged) Resolve(ctx context.Context, ref registry.Reference) (regist
 }
 
 func (d *Daemon) openVerifier(_ context.Context, s *services) error {
-	revocations, err := revocation.New(revocation.Config{PrivateHosts: d.cfg.Verdicts.RevocationHosts})
+	return s.openVerifier(d.cfg, d.ring.Ring, s.trustRoot)
+}
+
+// openVerifier opens the verifier on the records, with the keys and the trusted
+// root that are named.
+func (s *services) openVerifier(cfg Config, ring *keys.Ring, root func() trust.Root) error {
+	revocations, err := revocation.New(revocation.Config{PrivateHosts: cfg.Verdicts.RevocationHosts})
 	if err != nil {
 		return err
 	}
 	s.verifier, err = verifier.New(verifier.Config{
-		Registry: judged{s.registry}, Archive: s.archive, Keys: d.ring, Policies: policies{d.catalog},
-		Trust: s.trustRoot, Roots: d.catalog, Exceptions: d.catalog, References: d.ring, Revocations: revocations, PublicURL: s.publicURL, Version: d.cfg.Version,
-		NewID: newID, Clock: d.cfg.Clock, Logger: d.cfg.Logger,
-		PassedTTL: d.cfg.Verdicts.PassedTTL, FailedTTL: d.cfg.Verdicts.FailedTTL, StaleIfError: d.cfg.Verdicts.StaleIfError,
+		Registry: judged{s.registry}, Archive: s.archive, Keys: ring, Policies: policies{s.catalog},
+		Trust: root, Roots: s.catalog, Exceptions: s.catalog, References: ring, Revocations: revocations, PublicURL: s.publicURL, Version: cfg.Version,
+		NewID: newID, Clock: cfg.Clock, Logger: cfg.Logger,
+		PassedTTL: cfg.Verdicts.PassedTTL, FailedTTL: cfg.Verdicts.FailedTTL, StaleIfError: cfg.Verdicts.StaleIfError,
 	})
 	return err
 }
