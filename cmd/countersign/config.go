@@ -41,6 +41,8 @@ func settings() []setting {
 		{"listen", "127.0.0.1:8181", "address to listen on"},
 		{"data-dir", "./countersign-data", "folder of keys, log and the embedded database"},
 		{"database", "", "postgres:// URL of the database; empty is the embedded one. Keys and log stay in the data folder"},
+		{"role", roleAll, "all, or verify: a verification replica, which answers verification and admission over the database of a main service and has no data folder"},
+		{"replica-key-file", "", "with role verify: file with what `countersign replica key` printed where the main service runs"},
 		{"public-url", "", "URL that clients use; its host names the log and cannot change later (default http://LISTEN)"},
 		{"organization", "Countersign", "organization named in the timestamp authority's certificates"},
 		{"tls-cert", "", "PEM file with the certificate chain to serve"},
@@ -116,6 +118,8 @@ type serveConfig struct {
 	tlsCert, tlsKey   string
 	clientCerts       bool
 	shutdownDelay     time.Duration
+	role              string
+	replicaKey        string
 	logLevel, logForm string
 	daemon            daemon.Config
 }
@@ -215,6 +219,8 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 
 		clientCerts:   k.Bool("tls-client-certificates"),
 		shutdownDelay: k.Duration("shutdown-delay"),
+		role:          k.String("role"),
+		replicaKey:    k.String("replica-key-file"),
 
 		logLevel: k.String("log-level"),
 		logForm:  k.String("log-format"),
@@ -223,7 +229,7 @@ func validate(k *koanf.Koanf) (serveConfig, error) {
 	if err != nil {
 		return c, fmt.Errorf("%w: listen: want HOST:PORT", errConfig)
 	}
-	if err := checkTLS(k, c, host); err != nil {
+	if err := errors.Join(checkTLS(k, c, host), checkRole(k, c)); err != nil {
 		return c, err
 	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.logLevel) {
@@ -309,6 +315,26 @@ func checkTLS(k *koanf.Koanf, c serveConfig, host string) error {
 		return fmt.Errorf("%w: serving plain HTTP on %s needs tls-cert and tls-key, or tls-self-signed, or behind-proxy when a proxy in front ends TLS", errConfig, c.listen)
 	case c.shutdownDelay < 0 || c.shutdownDelay > limits.ShutdownDelay:
 		return fmt.Errorf("%w: shutdown-delay: want 0 to %v", errConfig, limits.ShutdownDelay)
+	}
+	return nil
+}
+
+// The roles of a process.
+const (
+	roleAll    = "all"
+	roleVerify = "verify"
+)
+
+// checkRole wants of a verification replica what it cannot do without. Settings
+// that concern the main service alone are ignored: both may read one file.
+func checkRole(k *koanf.Koanf, c serveConfig) error {
+	switch {
+	case c.role != roleAll && c.role != roleVerify:
+		return fmt.Errorf("%w: role: want %s or %s", errConfig, roleAll, roleVerify)
+	case c.role == roleVerify && (k.String("database") == "" || c.replicaKey == "" || k.String("public-url") == ""):
+		return fmt.Errorf("%w: role verify needs database, replica-key-file, and the public-url of the main service", errConfig)
+	case c.role == roleAll && c.replicaKey != "":
+		return fmt.Errorf("%w: replica-key-file is nothing without role verify: the main service derives that key", errConfig)
 	}
 	return nil
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/countersign/countersign/server/api"
+	"github.com/countersign/countersign/store/storetest"
 )
 
 // TestKubernetesOperator: what people type behaves as they expect, and a refusal
@@ -245,25 +245,22 @@ func (b *balancer) forward(conn net.Conn) {
 	<-done
 }
 
-// TestKubernetesRollingRestart: two processes behind a balancer are replaced one
-// after the other, and again, and no call of the API server is lost. Two cannot
-// serve one data folder, so the second serves a copy: the same keys, policies and
-// TLS authority, and nothing is signed meanwhile.
+// TestKubernetesRollingRestart: two verification replicas behind a balancer are
+// replaced one after the other, and again, while the main service is away, and no
+// call of the API server is lost.
 func TestKubernetesRollingRestart(t *testing.T) {
-	g := newGuarded(t)
-	twin := newProcess(t, "--tls-client-certificates").secure()
-	// It has the other's name: the log's origin and the certificate are of it.
-	for _, p := range []*process{g.service, twin} {
-		p.args = append(p.args, "--public-url", "https://127.0.0.1", "--shutdown-delay", "500ms")
+	database := storetest.PostgresSchema(t, storetest.Postgres(t))
+	g := newGuarded(t, "--database", database)
+	key := g.service.replicaKey()
+	replicas := []*process{}
+	for range 2 {
+		r := g.service.replica(key, database, "--tls-client-certificates", "--shutdown-delay", "500ms")
+		r.start()
+		replicas = append(replicas, r)
 	}
-	g.service.terminate()
-	if out, err := exec.Command("cp", "-a", g.service.dir, twin.dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	g.service.start()
-	twin.start()
-	b := newBalancer(t, g.service, twin)
+	b := newBalancer(t, replicas...)
 	g.register(t, "https://"+b.listener.Addr().String())
+	g.service.terminate()
 	var asked, lost atomic.Int64
 	ctx, stop := context.WithCancel(t.Context())
 	var workers sync.WaitGroup
@@ -282,7 +279,7 @@ func TestKubernetesRollingRestart(t *testing.T) {
 		})
 	}
 	for range 2 {
-		for _, p := range []*process{g.service, twin} {
+		for _, p := range replicas {
 			p.terminate()
 			p.start()
 			time.Sleep(300 * time.Millisecond) // the balancer has to see it
@@ -293,6 +290,13 @@ func TestKubernetesRollingRestart(t *testing.T) {
 	fmt.Fprintf(os.Stderr, "rolling restart: %d calls, %d lost\n", asked.Load(), lost.Load())
 	if asked.Load() < 40 {
 		t.Errorf("only %d calls were made", asked.Load())
+	}
+	g.service.start()
+	_, err := g.service.admin.RevokeKey(t.Context(), "release", api.RevokeRequest{Reason: "stolen"})
+	check(t, err)
+	a, err := g.try(http.MethodPost, "/api/v1/namespaces/shop/pods", "application/json", podOf("revoked", specOf("containers", g.images["signed"].digest, g.images["signed"].digest)))
+	if err != nil || a.ok() || !strings.Contains(a.message, "key_revoked") {
+		t.Errorf("once its key was revoked at the main service: %v %d %s", err, a.status, a.message)
 	}
 }
 

@@ -40,11 +40,11 @@ type guarded struct {
 type image struct{ tag, digest string }
 
 // newGuarded starts all of it.
-func newGuarded(t testing.TB) *guarded {
+func newGuarded(t testing.TB, args ...string) *guarded {
 	t.Helper()
 	g := &guarded{images: map[string]image{}}
 	g.registry, g.unlisted = startRegistry(t), startRegistry(t)
-	g.service = newProcess(t, "--tls-client-certificates").secure()
+	g.service = newProcess(t, append([]string{"--tls-client-certificates"}, args...)...).secure()
 	g.service.start()
 	g.service.trustAll(g.registry, "release")
 	g.furnish(t)

@@ -90,7 +90,7 @@ func (a *app) rootCommand() *cobra.Command {
 		a.keysCommand(), a.registriesCommand(), a.policiesCommand(), a.exceptionsCommand(), a.grantsCommand(), a.issuersCommand(), a.trustRootsCommand(), a.tokensCommand(),
 		a.attestationsCommand(), a.artifactsCommand(), a.decisionsCommand(), a.forecastCommand(), a.auditCommand(),
 		a.logCommand(), a.authoritiesCommand(), a.trustCommand(), a.doctorCommand(),
-		a.backupCommand(), a.restoreCommand(), a.admissionCommand(), a.containerdVerifierCommand(),
+		a.backupCommand(), a.restoreCommand(), a.admissionCommand(), a.replicaCommand(), a.containerdVerifierCommand(),
 		&cobra.Command{Use: "exit-codes", Short: "What the exit codes mean", Long: exitCodesHelp},
 	)
 	return root

@@ -15,6 +15,7 @@ import (
 
 	"github.com/countersign/countersign/daemon"
 	"github.com/countersign/countersign/internal/limits"
+	"github.com/countersign/countersign/keys"
 )
 
 // shutdownGrace is how long running requests may take once the process was
@@ -26,7 +27,9 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Run the service",
 		Long: "Runs the service on one data folder. The first start makes the keys, the log,\n" +
-			"the database and an administrator's token (DATA/admin.token).",
+			"the database and an administrator's token (DATA/admin.token).\n\n" +
+			"With --role verify it is a verification replica of a service whose database is\n" +
+			"PostgreSQL: it verifies and answers admission, also while that service is away.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			config, err := loadConfig(cmd.Flags(), a.getenv)
@@ -51,13 +54,9 @@ func (a *app) serve(ctx context.Context, config serveConfig) error {
 	}
 	listener = netutil.LimitListener(listener, connections(descriptors()))
 	defer listener.Close() //nolint:errcheck // closed by the server too; a second close only reports that
-	d, err := daemon.Open(ctx, config.daemon)
+	d, err := a.open(ctx, config, listener.Addr())
 	if err != nil {
 		return err
-	}
-	fmt.Fprintf(a.err, "countersign %s serves %s on %s\n", version, config.daemon.PublicURL, listener.Addr())
-	if path := d.AdminTokenPath(); path != "" {
-		fmt.Fprintf(a.err, "the administrator's token is in %s\n", path)
 	}
 	err = a.serveHTTP(ctx, d, listener, config)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
@@ -65,7 +64,42 @@ func (a *app) serve(ctx context.Context, config serveConfig) error {
 	return errors.Join(err, d.Close(closing))
 }
 
-func (a *app) serveHTTP(ctx context.Context, d *daemon.Daemon, listener net.Listener, config serveConfig) (err error) {
+// service is a daemon.Daemon or a daemon.Replica.
+type service interface {
+	Handler() http.Handler
+	// ServingCertificate is nil when the service makes none.
+	ServingCertificate() func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	// Drain has the service say that it is about to stop.
+	Drain()
+	Close(ctx context.Context) error
+}
+
+// open opens what the role asks for, and says what serves where.
+func (a *app) open(ctx context.Context, config serveConfig, address net.Addr) (service, error) {
+	if config.role == roleVerify {
+		key, err := keys.OpenReplicaKey(config.replicaKey)
+		if err != nil {
+			return nil, fmt.Errorf("%w: replica-key-file: %w", errConfig, err)
+		}
+		replica, err := daemon.OpenReplica(ctx, config.daemon, key)
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(a.err, "countersign %s verifies for %s on %s\n", version, config.daemon.PublicURL, address)
+		return replica, nil
+	}
+	d, err := daemon.Open(ctx, config.daemon)
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(a.err, "countersign %s serves %s on %s\n", version, config.daemon.PublicURL, address)
+	if path := d.AdminTokenPath(); path != "" {
+		fmt.Fprintf(a.err, "the administrator's token is in %s\n", path)
+	}
+	return d, nil
+}
+
+func (a *app) serveHTTP(ctx context.Context, d service, listener net.Listener, config serveConfig) (err error) {
 	server := newHTTPServer(d.Handler(), config.daemon.Logger)
 	if server.TLSConfig, err = servingTLS(config.tlsCert, config.tlsKey, d.ServingCertificate(), config.daemon.Logger); err != nil {
 		return err
