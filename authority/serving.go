@@ -95,19 +95,20 @@ func OpenServing(ctx context.Context, c ServingConfig) (*Serving, error) {
 	return s, s.publish()
 }
 
-// Certificate is the TLS certificate in use; it is what
-// tls.Config.GetCertificate wants. When the next one is due and cannot be made,
-// the one in use is answered as long as it lasts.
+// Certificate is what tls.Config.GetCertificate wants: Current for the caller of a
+// handshake.
 func (s *Serving) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return s.Current(hello.Context())
+}
+
+// Current is the TLS certificate in use. When the next one is due and cannot be
+// made, the one in use is answered as long as it lasts.
+func (s *Serving) Current(ctx context.Context) (*tls.Certificate, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.config.Clock.Now()
 	if now.Before(s.leaf.Leaf.NotAfter.Add(-servingRenewal)) {
 		return s.leaf, nil
-	}
-	ctx := hello.Context()
-	if ctx == nil { // whoever asks outside of a handshake has none
-		ctx = context.Background()
 	}
 	known := len(s.authorities)
 	err := s.renew(ctx, now)

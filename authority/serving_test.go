@@ -63,7 +63,7 @@ func TestServingNeverOutrunsItsBundle(t *testing.T) {
 	held, leaves := s.Bundle(), map[string]bool{}
 	for day := 0; day < 25*365; day += 5 {
 		now = now.Add(5 * 24 * time.Hour)
-		served, err := s.Certificate(&tls.ClientHelloInfo{})
+		served, err := s.Current(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,7 +98,7 @@ func TestServingNeverOutrunsItsBundle(t *testing.T) {
 
 func mustServe(t *testing.T, s *authority.Serving) *tls.Certificate {
 	t.Helper()
-	c, err := s.Certificate(&tls.ClientHelloInfo{})
+	c, err := s.Current(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

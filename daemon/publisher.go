@@ -3,7 +3,6 @@ package daemon
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -143,16 +142,16 @@ func (p *publisher) compose(ctx context.Context) (publication, error) {
 	for _, o := range published {
 		out.Keys = append(out.Keys, publishedKey{Name: o.Name, Revision: o.Revision, Document: o.Body})
 	}
-	out.Serving, err = p.daemon.publishedServing()
+	out.Serving, err = p.daemon.publishedServing(ctx)
 	return out, err
 }
 
 // publishedServing is nil unless the service certifies its own TLS certificate.
-func (d *Daemon) publishedServing() (*publishedServing, error) {
+func (d *Daemon) publishedServing(ctx context.Context) (*publishedServing, error) {
 	if d.serving == nil {
 		return nil, nil
 	}
-	c, err := d.serving.Certificate(&tls.ClientHelloInfo{})
+	c, err := d.serving.Current(ctx)
 	if err != nil {
 		return nil, err
 	}

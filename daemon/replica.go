@@ -76,45 +76,62 @@ func (r *Replica) complete() error {
 	return errors.Join(c.Verdicts.Check(), c.Kubernetes.Check())
 }
 
+// open builds the services from the bottom up: each step needs the one before.
 func (r *Replica) open(ctx context.Context, key *keys.Master) error {
 	public, err := url.Parse(r.cfg.PublicURL)
 	if err != nil {
 		return err
 	}
+	r.services = &services{publicURL: r.cfg.PublicURL, public: public, masterSeal: key}
+	for _, step := range []func(context.Context, *services) error{r.join, r.openKeys, r.openVerifier, r.openServer} {
+		if err := step(ctx, r.services); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// join opens the database and what the main service published in it.
+func (r *Replica) join(ctx context.Context, s *services) (err error) {
 	if r.main, err = store.JoinPostgres(ctx, r.cfg.Database); err != nil {
 		return fmt.Errorf("joining the database: %w", err)
 	}
-	s := &services{publicURL: r.cfg.PublicURL, public: public}
-	r.services = s
-	if r.told, err = openTold(ctx, r.main.Objects(), key, r.cfg.Logger); err != nil {
+	if r.told, err = openTold(ctx, r.main.Objects(), s.masterSeal, r.cfg.Logger); err != nil || !r.cfg.SelfSigned {
 		return err
 	}
-	backends, tokens := r.cfg.backends()
-	r.tokens = tokens
-	r.ring, err = keys.Open(ctx, keys.Config{Objects: r.told, Master: key, Clock: r.cfg.Clock, Backends: backends, Refs: r.cfg.KeyRefs})
+	_, err = r.told.certificate(nil)
+	return err
+}
+
+func (r *Replica) openKeys(ctx context.Context, s *services) (err error) {
+	var backends map[string]keys.Backend
+	backends, r.tokens = r.cfg.backends()
+	r.ring, err = keys.Open(ctx, keys.Config{
+		Objects: r.told, Master: s.masterSeal, Clock: r.cfg.Clock, Backends: backends, Refs: r.cfg.KeyRefs,
+	})
 	if err != nil {
 		return fmt.Errorf("opening the published keys: %w", err)
 	}
+	return nil
+}
+
+func (r *Replica) openVerifier(_ context.Context, s *services) error {
 	s.journal = audit.New(audit.Config{Chain: r.main.Chain(), Clock: r.cfg.Clock, NewID: newID})
-	if err := s.openRecords(r.cfg, r.main, key); err != nil {
+	if err := s.openRecords(r.cfg, r.main, s.masterSeal); err != nil {
 		return err
 	}
 	if err := s.openVerifier(r.cfg, r.ring, r.told.root); err != nil {
 		return err
 	}
-	if err := s.openCluster(r.cfg); err != nil {
-		return err
-	}
-	return r.openServer()
+	return s.openCluster(r.cfg)
 }
 
-func (r *Replica) openServer() error {
+func (r *Replica) openServer(_ context.Context, s *services) error {
 	rules, err := admission.New(r.cfg.Admission)
 	if err != nil {
 		return fmt.Errorf("the settings of admission: %w", err)
 	}
-	s := r.services
-	r.server, err = server.New(server.Config{
+	r.server, err = server.New(server.Config{ //nolint:contextcheck // each request has its own
 		VerifyOnly: true,
 		Verifier:   s.verifier, Catalog: s.catalog, Tokens: s.tokens, Authenticator: s.tokens, IdentityTokens: s.identities,
 		ClientCertificates: s.clients, Archive: s.archive, Journal: s.journal, Ready: r.ready,
