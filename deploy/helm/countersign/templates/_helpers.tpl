@@ -12,17 +12,6 @@
 {{- end }}
 {{- end }}
 
-{{- define "countersign.selector" -}}
-app.kubernetes.io/name: {{ include "countersign.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-{{- end }}
-
-{{- define "countersign.labels" -}}
-{{ include "countersign.selector" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- end }}
-
 {{- define "countersign.image" -}}
 {{- if .Values.image.digest }}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
@@ -31,8 +20,22 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* Are there verification replicas? A value of before there were any has no such key. */}}
+{{- define "countersign.verifiers" -}}
+{{- if (.Values.verifiers).replicas }}true{{ end }}
+{{- end }}
+
 {{- define "countersign.host" -}}
 {{- printf "%s.%s.svc" (include "countersign.fullname" .) .Release.Namespace }}
+{{- end }}
+
+{{/* The names that callers inside the cluster use, which the certificate must have. */}}
+{{- define "countersign.hosts" -}}
+{{- $hosts := list (include "countersign.host" .) }}
+{{- if include "countersign.verifiers" . }}
+{{- $hosts = append $hosts (printf "%s-verify.%s.svc" (include "countersign.fullname" .) .Release.Namespace) }}
+{{- end }}
+{{- range $i, $host := $hosts }}{{ if $i }},{{ end }}{{ $host }},{{ $host }}.cluster.local{{ end }}
 {{- end }}
 
 {{- define "countersign.publicUrl" -}}
@@ -41,11 +44,6 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- define "countersign.tlsSecret" -}}
 {{- default (printf "%s-tls" (include "countersign.fullname" .)) .Values.certificates.secretName }}
-{{- end }}
-
-{{/* Does the pod get a token of its service account? */}}
-{{- define "countersign.usesAPI" -}}
-{{- if or .Values.kubernetes.pullSecrets .Values.kubernetes.scan .Values.kubernetes.writeCaBundle }}true{{ end }}
 {{- end }}
 
 {{/* countersign.clientConfig (list . "validate"): where a webhook is called. Neither a
@@ -59,7 +57,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 url: {{ printf "%s%s" $w.url $path | quote }}
 {{- else }}
 service:
-  name: {{ include "countersign.fullname" $root }}
+  name: {{ include "countersign.fullname" $root }}{{ if include "countersign.verifiers" $root }}-verify{{ end }}
   namespace: {{ $root.Release.Namespace }}
   port: {{ $root.Values.service.port }}
   path: {{ $path }}
