@@ -49,7 +49,7 @@ func chartValues(t testing.TB) []string {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(chart, "ci", "*-values.yaml"))
 	check(t, err)
-	if len(files) < 3 {
+	if len(files) < 4 {
 		t.Fatalf("only %d files of values", len(files))
 	}
 	return files
@@ -77,6 +77,9 @@ func TestHelmChart(t *testing.T) {
 		{"--set", "webhooks.url=http://x"},
 		{"--set", "webhooks.caBundle=nonsense"},
 		{"--set", "publicUrl=countersign"},
+		{"--set", withVerifiers + ",verifiers.replicas=-1"},
+		{"--set", withVerifiers + ",verifiers.replicas=two"},
+		{"--set", withVerifiers + ",verifiers.replica=2"},
 	} {
 		if out, err := helm(t, append([]string{"template", "x", chart}, bad...)...); err == nil {
 			t.Errorf("%v was rendered:\n%s", bad, out)
@@ -90,15 +93,19 @@ func TestHelmChart(t *testing.T) {
 func hardened(t *testing.T, values string, o object) {
 	t.Helper()
 	switch o["kind"] {
-	case "StatefulSet":
+	case "StatefulSet", "Deployment":
 		pod := field(t, o, "spec", "template", "spec")
 		security := field(t, pod, "containers", "securityContext").(object)
-		if field(t, o, "spec", "replicas") != float64(1) || security["readOnlyRootFilesystem"] != true || security["runAsNonRoot"] != true ||
+		if security["readOnlyRootFilesystem"] != true || security["runAsNonRoot"] != true ||
 			security["allowPrivilegeEscalation"] != false || !slices.Equal(stringsOf(t, field(t, security, "capabilities", "drop")), []string{"ALL"}) ||
-			field(t, pod, "securityContext", "seccompProfile", "type") != "RuntimeDefault" {
+			field(t, pod, "securityContext", "seccompProfile", "type") != "RuntimeDefault" || field(t, pod, "securityContext", "runAsNonRoot") != true {
 			t.Errorf("%s: the pod is not hardened: %v", values, pod)
 		}
-		if pod.(object)["automountServiceAccountToken"] != strings.Contains(values, "webhooks-values") {
+		if o["kind"] == "StatefulSet" && field(t, o, "spec", "replicas") != float64(1) {
+			t.Errorf("%s: more than one process on a data folder", values)
+		}
+		asked := strings.Contains(values, "webhooks-values") || strings.Contains(values, "verifiers-values")
+		if pod.(object)["automountServiceAccountToken"] != asked {
 			t.Errorf("%s: the pod's token is not as asked for", values)
 		}
 	case "ConfigMap":
