@@ -43,6 +43,15 @@ func TestHelmVerifiers(t *testing.T) {
 	}
 	selectors(t, objects)
 	replicaPod(t, objects)
+	for name, want := range map[string]string{"": "countersign-database", "of-the-replicas": "of-the-replicas"} {
+		objects := rendered(t, "--set", withVerifiers, "--set", "verifiers.databaseSecretName="+name)
+		for kind, want := range map[string]string{"StatefulSet/countersign": "countersign-database", "Deployment/countersign-verify": want} {
+			container := field(t, objects[kind], "spec", "template", "spec", "containers").([]any)[0].(object)
+			if env := container["env"].([]any); field(t, env[len(env)-1], "valueFrom", "secretKeyRef", "name") != want {
+				t.Errorf("the database of %s: %v, want %s", kind, env, want)
+			}
+		}
+	}
 	replicaRights(t, objects)
 	if host := field(t, objects["ValidatingWebhookConfiguration/countersign"], "webhooks", "clientConfig", "service", "name"); host != "countersign-verify" {
 		t.Errorf("the webhook calls %v", host)

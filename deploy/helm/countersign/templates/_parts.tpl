@@ -220,7 +220,9 @@ spec:
       {{- end }}
       env:
         - {name: GOMEMLIMIT, value: {{ .Values.goMemoryLimit }}}
-        {{- with .Values.database.secretName }}
+        {{- $database := .Values.database.secretName }}
+        {{- if $verify }}{{ $database = default $database .Values.verifiers.databaseSecretName }}{{ end }}
+        {{- with $database }}
         - name: COUNTERSIGN_DATABASE
           valueFrom: {secretKeyRef: {name: {{ . }}, key: url}}
         {{- end }}
