@@ -94,7 +94,7 @@ manifests: peers-kubernetes ## write deploy/manifests anew from the chart
 
 .PHONY: bench-admission
 bench-admission: peers-kubernetes ## latency of large pods and reviews per second, beside policy-controller
-	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags kubernetes -run '^$$' -bench '^BenchmarkAdmission$$' -benchtime 1x -timeout 30m ./cmd/countersign
+	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags kubernetes -run '^$$' -bench '^BenchmarkAdmission' -benchtime 1x -timeout 30m ./cmd/countersign
 
 .PHONY: interop-identity
 interop-identity: peers ## the part of it about CI identities and the TUF mirror

@@ -20,6 +20,7 @@ import (
 
 	"github.com/countersign/countersign/internal/localregistry"
 	"github.com/countersign/countersign/server/api"
+	"github.com/countersign/countersign/store/storetest"
 )
 
 const (
@@ -69,6 +70,23 @@ func BenchmarkAdmission(b *testing.B) {
 		for _, w := range webhooks {
 			w.measure(b, load)
 		}
+	}
+}
+
+// BenchmarkAdmissionReplica is the same of a verification replica: what it reads and
+// records is in PostgreSQL, on the same machine.
+func BenchmarkAdmissionReplica(b *testing.B) {
+	database := storetest.PostgresSchema(b, storetest.Postgres(b))
+	registry := startRegistry(b)
+	p := newProcess(b, "--database", database).secure()
+	p.start()
+	p.trustAll(registry, "release")
+	replica := p.replica(p.replicaKey(), database, "--auth-anonymous-verify", "--verify-passed-ttl", "1h")
+	replica.start()
+	pods := benchReviews(b, p, registry)
+	load := benchLoad{once: pods[:benchPods], crowd: pods[benchPods:], single: benchReview(b, benchImages(pods[0])[:1])}
+	for b.Loop() {
+		benchWebhook{"replica", poster(b, replica.client(), replica.url+"/v1/admission/validate?timeout=10s")}.measure(b, load)
 	}
 }
 
