@@ -181,16 +181,13 @@ func (p *publisher) run(ctx context.Context) {
 	}
 }
 
-// publicationFault is why replicas may believe what is not in force any more. The
-// service does its own work all the same.
-func (d *Daemon) publicationFault() error {
-	if d.publisher == nil {
-		return nil
-	}
-	d.publisher.state.Lock()
-	defer d.publisher.state.Unlock()
-	if d.publisher.fault != nil {
-		return fmt.Errorf("%w: %w", server.ErrDegraded, d.publisher.fault)
+// standing is why replicas may believe what is not in force any more. The service
+// does its own work all the same.
+func (p *publisher) standing() error {
+	p.state.Lock()
+	defer p.state.Unlock()
+	if p.fault != nil {
+		return fmt.Errorf("%w: %w", server.ErrDegraded, p.fault)
 	}
 	return nil
 }

@@ -224,10 +224,12 @@ func (d *Daemon) ready(ctx context.Context) map[string]error {
 		"journal":  d.anchorFaults(ctx),
 		"monitor":  d.monitor.ready(),
 		"policies": policyFault(ctx, d.catalog),
-		"replicas": d.publicationFault(),
 	}
 	if d.draining.Load() {
 		parts["process"] = errStopping
+	}
+	if d.publisher != nil {
+		parts["replicas"] = d.publisher.standing()
 	}
 	d.readyWitnesses(parts)
 	return parts
