@@ -150,8 +150,8 @@ bench-verify: peers ## verdicts cold and warm, beside stock cosign, and memory a
 	COUNTERSIGN_PEERS=$(PEERS) $(GO) test -tags interop -run '^$$' -bench '^BenchmarkVerify' -benchtime 1x -timeout 60m ./cmd/countersign -args -verify-digests $(or $(VERIFY_DIGESTS),100000)
 
 .PHONY: soak-verify
-soak-verify: ## SOAK (30m) of questions, a third about hostile images, while all trust changes
-	$(GO) test -tags soak -count=1 -timeout 10h -v ./server -run '^TestSoakVerify$$' -args -soak $(or $(SOAK),30m)
+soak-verify: ## SOAK (30m) of questions, a third about hostile images, while all trust changes; also of REPLICAS (0)
+	$(GO) test -tags soak -count=1 -timeout 10h -v ./server -run '^TestSoakVerify$$' -args -soak $(or $(SOAK),30m) -soak-replicas $(or $(REPLICAS),0)
 
 .PHONY: attacks
 attacks: ## known attacks in every form, each with its control, as a table

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,14 +23,18 @@ import (
 	"github.com/countersign/countersign/internal/clock"
 	"github.com/countersign/countersign/internal/limits"
 	"github.com/countersign/countersign/internal/localregistry"
+	"github.com/countersign/countersign/keys"
 	"github.com/countersign/countersign/policy"
 	"github.com/countersign/countersign/registry"
 	"github.com/countersign/countersign/server/api"
+	"github.com/countersign/countersign/store/storetest"
 )
 
 var (
 	soakFor  = flag.Duration("soak", time.Minute, "how long TestSoakVerify asks")
 	soakSeed = flag.Uint64("soak-seed", 0, "seed of TestSoakVerify; 0 takes the time")
+	// With replicas the service is on PostgreSQL, and whoever asks asks any of all.
+	soakReplicas = flag.Int("soak-replicas", 0, "how many verification replicas TestSoakVerify asks beside the service")
 )
 
 // The shape of the load.
@@ -144,6 +150,7 @@ type soak struct {
 	images  atomic.Pointer[[]string]
 	bundles map[string]json.RawMessage
 	direct  *registry.Client
+	doors   []*api.Client // of the service and its replicas
 	keys    int
 	serial  int
 	hostile map[string]bool
@@ -183,8 +190,17 @@ func TestSoakVerify(t *testing.T) {
 }
 
 func newSoak(t *testing.T, seed uint64) *soak {
-	h := open(t, func(c *daemon.Config) { c.Verdicts.PassedTTL = soakPassedTTL })
-	s := &soak{house: h, random: rand.New(rand.NewPCG(seed, 0)), bundles: map[string]json.RawMessage{}, hostile: map[string]bool{}}
+	remembering := func(c *daemon.Config) { c.Verdicts.PassedTTL = soakPassedTTL }
+	database := ""
+	if *soakReplicas > 0 {
+		database = storetest.PostgresSchema(t, storetest.Postgres(t))
+	}
+	h := open(t, remembering, func(c *daemon.Config) { c.Database = database })
+	doors := []*api.Client{h.admin}
+	for range *soakReplicas {
+		doors = append(doors, h.replica(database, remembering))
+	}
+	s := &soak{house: h, doors: doors, random: rand.New(rand.NewPCG(seed, 0)), bundles: map[string]json.RawMessage{}, hostile: map[string]bool{}}
 	s.states = []*truth{{wants: []string{"release"}, extra: true}}
 	ctx := t.Context()
 	var err error
@@ -200,6 +216,29 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	h.must(s.require([]string{"release"}, false))
 	s.populate()
 	return s
+}
+
+// replica starts a verification replica of the house.
+func (h *house) replica(database string, change func(*daemon.Config)) *api.Client {
+	h.t.Helper()
+	master, err := keys.OpenMaster(filepath.Join(h.dir, "master.key"))
+	h.must(err)
+	under, err := master.Replica()
+	h.must(err)
+	cfg := daemon.Config{PublicURL: h.url, Database: database}
+	change(&cfg)
+	r, err := daemon.OpenReplica(h.t.Context(), cfg, under)
+	h.must(err)
+	web := httptest.NewServer(r.Handler())
+	h.t.Cleanup(func() {
+		web.Close()
+		if err := r.Close(context.Background()); err != nil {
+			h.t.Errorf("closing a replica: %v", err)
+		}
+	})
+	client, err := api.NewClient(web.URL, h.secret)
+	h.must(err)
+	return client
 }
 
 // Rule lists the registry for what the test itself attaches.
@@ -454,7 +493,7 @@ func (s *soak) ask(random *rand.Rand, until time.Time) {
 		}
 		place := map[string]string{"namespace": fmt.Sprint(random.IntN(3))}
 		from, began := s.begin(), time.Now()
-		a, err := s.admin.Verify(s.t.Context(), api.VerifyRequest{Images: question, Context: place, Timeout: "30s"})
+		a, err := s.doors[random.IntN(len(s.doors))].Verify(s.t.Context(), api.VerifyRequest{Images: question, Context: place, Timeout: "30s"})
 		ended := time.Now()
 		if err != nil {
 			s.t.Errorf("asking: %v", err)

@@ -1,4 +1,4 @@
-//go:build !interop && !kubernetes
+//go:build !interop && !kubernetes && !soak
 
 package storetest
 
