@@ -35,14 +35,10 @@ type publisher struct {
 // openPublisher publishes for the first time, so that no replica goes on with
 // what was true before this start.
 func (d *Daemon) openPublisher(ctx context.Context, s *services) error {
-	if d.main == d.local {
+	if s.replicaSeal == nil {
 		return nil
 	}
-	under, err := s.masterSeal.Replica()
-	if err != nil {
-		return err
-	}
-	d.publisher = &publisher{daemon: d, services: s, under: under}
+	d.publisher = &publisher{daemon: d, services: s, under: s.replicaSeal}
 	s.publisher = d.publisher
 	return s.publisher.publish(ctx)
 }
@@ -212,28 +208,20 @@ func (r replicaSealer) Open(purpose, name string, sealed []byte) ([]byte, error)
 
 // credentialSealer keeps the passwords of registries. In a database that replicas
 // can share they are readable for them.
-func (d *Daemon) credentialSealer(s *services) (catalog.Sealer, error) {
-	if d.main == d.local {
-		return s.masterSeal, nil
+func (s *services) credentialSealer() catalog.Sealer {
+	if s.replicaSeal == nil {
+		return s.masterSeal
 	}
-	replica, err := s.masterSeal.Replica()
-	if err != nil {
-		return nil, err
-	}
-	return replicaSealer{replica: replica, master: s.masterSeal}, nil
+	return replicaSealer{replica: s.replicaSeal, master: s.masterSeal}
 }
 
 // shareCredentials makes readable for replicas what an earlier program sealed for
 // itself.
 func (d *Daemon) shareCredentials(ctx context.Context, s *services) error {
-	if d.main == d.local {
+	if s.replicaSeal == nil {
 		return nil
 	}
-	replica, err := s.masterSeal.Replica()
-	if err != nil {
-		return err
-	}
-	changed, err := s.catalog.Reseal(ctx, replica)
+	changed, err := s.catalog.Reseal(ctx, s.replicaSeal)
 	if err != nil {
 		return fmt.Errorf("sharing the credentials of registries with verification replicas: %w", err)
 	}

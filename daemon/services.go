@@ -56,6 +56,8 @@ type services struct {
 	// cluster is nil without one.
 	cluster    *cluster.Client
 	masterSeal *keys.Master
+	// replicaSeal is what replicas open; nil without a database that they could share.
+	replicaSeal *keys.Master
 	// publisher is nil without a database that replicas could share.
 	publisher *publisher
 }
@@ -87,6 +89,11 @@ func (d *Daemon) openKeys(ctx context.Context, s *services) error {
 	var err error
 	if s.masterSeal, err = keys.OpenMaster(d.path(masterFile)); err != nil {
 		return fmt.Errorf("opening the master key: %w", err)
+	}
+	if d.main != d.local {
+		if s.replicaSeal, err = s.masterSeal.Replica(); err != nil {
+			return err
+		}
 	}
 	refs := d.cfg.Authorities.byPurpose()
 	d.ring.refs = refs
@@ -131,11 +138,7 @@ func (d *Daemon) claimDatabase(ctx context.Context, s *services) error {
 
 func (d *Daemon) openRecords(ctx context.Context, s *services) error {
 	s.journal = audit.New(audit.Config{Chain: d.main.Chain(), Clock: d.cfg.Clock, NewID: newID, Appended: d.anchors.Appended})
-	sealer, err := d.credentialSealer(s)
-	if err != nil {
-		return err
-	}
-	if err := s.openRecords(d.cfg, d.main, sealer); err != nil {
+	if err := s.openRecords(d.cfg, d.main, s.credentialSealer()); err != nil {
 		return err
 	}
 	d.catalog = s.catalog
