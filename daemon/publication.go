@@ -87,8 +87,10 @@ func openPublication(o store.Object, under *keys.Master) (publication, error) {
 	if err != nil {
 		return publication{}, fmt.Errorf("%w: it was altered, or the replica key is another service's: %w", errPublication, err)
 	}
+	// What a newer main service says besides is not for this program: replicas are
+	// updated after it. What must not be overlooked needs another format.
 	var p publication
-	if err := strictjson.Unmarshal(plain, &p); err != nil {
+	if err := strictjson.UnmarshalOpen(plain, &p); err != nil {
 		return publication{}, fmt.Errorf("%w: %w", errPublication, err)
 	}
 	if p.Format != publicationFormat {

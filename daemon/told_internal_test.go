@@ -159,6 +159,23 @@ func TestToldIsNotFooled(t *testing.T) {
 	p.must(told.refresh(t.Context())) // control
 	p.publish(3)
 	p.must(told.refresh(t.Context())) // control
+	newer := map[string]any{"format": publicationFormat, "number": 4, "trustedRoot": p.root, "notaryRoots": []string{}, "keys": []string{}, "later": true}
+	for _, c := range []struct {
+		format int
+		want   error
+	}{{publicationFormat, nil}, {publicationFormat + 1, errPublication}} {
+		newer["format"] = c.format
+		plain, err := json.Marshal(newer)
+		p.must(err)
+		sealed, err := p.under.Seal(publicationKind, publicationName, plain)
+		p.must(err)
+		body, err := json.Marshal(sealedPublication{Sealed: sealed})
+		p.must(err)
+		p.put(body)
+		if err := told.refresh(t.Context()); !errors.Is(err, c.want) {
+			t.Errorf("format %d of a newer service: %v", c.format, err)
+		}
+	}
 	stranger := newPublishing(t)
 	if _, err := openTold(t.Context(), p.objects, stranger.under, slog.New(slog.DiscardHandler)); !errors.Is(err, errPublication) {
 		t.Errorf("under another service's key: %v", err)
