@@ -273,10 +273,10 @@ func TestInteropOlderFolderIsRefused(t *testing.T) {
 	f.close()
 
 	forked := copied(older)
-	for name, dir := range map[string]string{"older": older, "lost": filepath.Join(t.TempDir(), "data")} {
+	for dir, want := range map[string]error{older: sequencer.ErrRollback, filepath.Join(t.TempDir(), "data"): ErrClaimed} {
 		d, err := Open(t.Context(), config(dir))
-		if !errors.Is(err, sequencer.ErrRollback) {
-			t.Errorf("%s: %v", name, err)
+		if !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
 		}
 		if err == nil {
 			_ = d.Close(context.Background())
